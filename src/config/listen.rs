@@ -1,0 +1,162 @@
+//! Where mtlsd listens, as the configuration writes it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// One `listen` value.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Listen {
+    /// `localhost:8001`: 127.0.0.1 and ::1.
+    Localhost(u16),
+    /// `127.0.0.1:8001`, `[::1]:8001`.
+    Tcp(SocketAddr),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Reads a `listen` value; a relative unix path is relative to `directory`. The error says
+    /// what was expected.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            if path.is_empty() {
+                return Err("`unix:` needs a path behind it".to_owned());
+            }
+            return Ok(Self::Unix(directory.join(path)));
+        }
+        if text.starts_with("systemd:") {
+            return Err("socket activation is not part of this version".to_owned());
+        }
+        if let Some(port) = text.strip_prefix("localhost:") {
+            return match port.parse() {
+                Ok(port) => Ok(Self::Localhost(port)),
+                Err(_) => Err(format!("`{port}` is not a port")),
+            };
+        }
+        if let Ok(addr) = text.parse() {
+            return Ok(Self::Tcp(addr));
+        }
+        Err(match text.rsplit_once(':') {
+            _ if text.parse::<IpAddr>().is_ok() => "the port is missing".to_owned(),
+            Some((_, port)) if port.parse::<u16>().is_err() => format!("`{port}` is not a port"),
+            Some((host, _)) => format!("`{host}` is neither an IP address nor `localhost`"),
+            None if text.parse::<u16>().is_ok() => "the address is missing".to_owned(),
+            None => "this is neither an address with a port nor `unix:PATH`".to_owned(),
+        })
+    }
+
+    /// Whether only programs of this machine can connect.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Localhost(_) | Self::Unix(_) => true,
+            Self::Tcp(addr) => addr.ip().to_canonical().is_loopback(),
+        }
+    }
+
+    /// Whether both cannot be bound at once. Port 0 clashes with nothing.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unix(one), Self::Unix(two)) => one == two,
+            (Self::Unix(_), _) | (_, Self::Unix(_)) => false,
+            (one, two) => one
+                .addresses()
+                .iter()
+                .any(|a| two.addresses().iter().any(|b| same_port(a, b))),
+        }
+    }
+
+    /// The addresses to bind; none for a unix socket.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Localhost(port) => vec![
+                SocketAddr::from(([127, 0, 0, 1], *port)),
+                SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], *port)),
+            ],
+            Self::Tcp(addr) => vec![*addr],
+            Self::Unix(_) => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Localhost(port) => write!(f, "localhost:{port}"),
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+// Sockets for v6 are bound with IPV6_V6ONLY, so the families never meet.
+fn same_port(a: &SocketAddr, b: &SocketAddr) -> bool {
+    a.port() != 0
+        && a.port() == b.port()
+        && a.is_ipv4() == b.is_ipv4()
+        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Listen {
+        Listen::parse(text, Path::new("/etc/mtlsd")).unwrap()
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        assert_eq!(listen("localhost:1"), Listen::Localhost(1));
+        assert_eq!(listen("[::1]:1").to_string(), "[::1]:1");
+        assert_eq!(
+            listen("unix:a.sock"),
+            Listen::Unix("/etc/mtlsd/a.sock".into())
+        );
+        assert_eq!(
+            listen("unix:/run/a.sock"),
+            Listen::Unix("/run/a.sock".into())
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let cases = [
+            ("8001", "the address is missing"),
+            ("127.0.0.1", "the port is missing"),
+            ("::1", "the port is missing"),
+            ("127.0.0.1:http", "`http` is not a port"),
+            (
+                "example.com:80",
+                "`example.com` is neither an IP address nor `localhost`",
+            ),
+            ("unix:", "`unix:` needs a path behind it"),
+            ("localhost:99999", "`99999` is not a port"),
+            (
+                "somewhere",
+                "this is neither an address with a port nor `unix:PATH`",
+            ),
+            (
+                "systemd:web",
+                "socket activation is not part of this version",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(
+                Listen::parse(text, Path::new("/")).unwrap_err(),
+                message,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn clashes_are_seen_through_localhost_and_wildcards() {
+        assert!(listen("localhost:80").clashes_with(&listen("127.0.0.1:80")));
+        assert!(listen("localhost:80").clashes_with(&listen("[::1]:80")));
+        assert!(listen("0.0.0.0:80").clashes_with(&listen("127.0.0.1:80")));
+        assert!(!listen("0.0.0.0:80").clashes_with(&listen("[::1]:80")));
+        assert!(!listen("127.0.0.1:0").clashes_with(&listen("127.0.0.1:0")));
+        assert!(listen("unix:a").clashes_with(&listen("unix:/etc/mtlsd/a")));
+    }
+}

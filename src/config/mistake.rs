@@ -1,0 +1,143 @@
+//! How mistakes in the configuration are shown: file, line, column, a caret, what was meant.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::ops::Range;
+use std::path::PathBuf;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// Where in the file something stands, in bytes; nowhere when it came from the command line.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Place(Option<Range<usize>>);
+
+impl Place {
+    /// These bytes of the file.
+    pub fn at(span: Range<usize>) -> Self {
+        Self(Some(span))
+    }
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mistake {
+    message: String,
+    place: Place,
+    help: Option<String>,
+    earlier: Option<(Place, String)>,
+    waits: bool,
+}
+
+impl Mistake {
+    /// `message` says what is wrong; it starts in lower case and has no full stop.
+    pub fn new(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            place,
+            help: None,
+            earlier: None,
+            waits: false,
+        }
+    }
+
+    /// Adds what was probably meant, or what to do.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Points at another place that belongs to the mistake.
+    pub fn with(mut self, place: Place, label: impl Into<String>) -> Self {
+        self.earlier = Some((place, label.into()));
+        self
+    }
+
+    /// Says that it may right itself (a file that is not there yet), so that a supervisor
+    /// should try again.
+    pub fn may_pass(mut self) -> Self {
+        self.waits = true;
+        self
+    }
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug)]
+pub struct ConfigError {
+    path: Option<PathBuf>,
+    text: String,
+    mistakes: Vec<Mistake>,
+}
+
+impl ConfigError {
+    pub(super) fn new(path: Option<PathBuf>, text: String, mistakes: Vec<Mistake>) -> Self {
+        Self {
+            path,
+            text,
+            mistakes,
+        }
+    }
+
+    /// The configuration could not even be read.
+    pub fn unreadable(path: PathBuf, error: &io::Error) -> Self {
+        let message = format!("cannot read {}: {error}", path.display());
+        let mut mistake = Mistake::new(Place::default(), message);
+        mistake.waits = error.kind() == io::ErrorKind::PermissionDenied;
+        Self::new(Some(path), String::new(), vec![mistake])
+    }
+
+    /// Whether starting again later, with nothing changed in the configuration, may succeed.
+    pub fn may_pass(&self) -> bool {
+        self.mistakes.iter().all(|mistake| mistake.waits)
+    }
+
+    /// The messages alone, in the order of the file.
+    pub fn messages(&self) -> impl Iterator<Item = &str> {
+        self.mistakes.iter().map(|mistake| mistake.message.as_str())
+    }
+
+    /// The mistakes with carets, for a terminal when stderr is one.
+    pub fn render(&self) -> String {
+        let renderer = match io::stderr().is_terminal() {
+            true => Renderer::styled(),
+            false => Renderer::plain(),
+        };
+        self.render_with(&renderer)
+    }
+
+    fn render_with(&self, renderer: &Renderer) -> String {
+        let path = self.path.as_ref().map(|path| path.display().to_string());
+        let mut out = String::new();
+        for mistake in &self.mistakes {
+            let mut group = Group::with_title(Level::ERROR.primary_title(&mistake.message));
+            if let (Some(span), Some(path)) = (&mistake.place.0, &path) {
+                let mut snippet = Snippet::source(&self.text)
+                    .path(path)
+                    .annotation(AnnotationKind::Primary.span(span.clone()));
+                if let Some((Place(Some(span)), label)) = &mistake.earlier {
+                    snippet =
+                        snippet.annotation(AnnotationKind::Context.span(span.clone()).label(label));
+                }
+                group = group.element(snippet);
+            }
+            if let Some(help) = &mistake.help {
+                group = group.element(Level::HELP.message(help));
+            }
+            out.push_str(&renderer.render(&[group]));
+            out.push_str("\n\n");
+        }
+        let where_ = path.as_deref().unwrap_or("the command line");
+        match self.mistakes.len() {
+            1 => out.push_str(&format!("mtlsd: 1 mistake in {where_}")),
+            n => out.push_str(&format!("mtlsd: {n} mistakes in {where_}")),
+        }
+        out
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render_with(&Renderer::plain()))
+    }
+}
+
+impl std::error::Error for ConfigError {}

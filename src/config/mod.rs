@@ -1,0 +1,227 @@
+//! What the user wrote, turned once into types that cannot be wrong.
+//!
+//! Text goes through [`Draft`], which collects every mistake it can find before anything is
+//! reported, and comes out as a [`Config`]. Nothing else in mtlsd reads TOML, and nothing
+//! checks a `Config` again.
+
+mod apart;
+mod authority;
+mod binding;
+mod defaults;
+mod find;
+mod listen;
+mod mistake;
+mod name;
+mod origin;
+mod read;
+mod section;
+mod settings;
+mod web_origin;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+pub use authority::{Authority, AuthorityRef, HTTPS};
+pub use find::{FindError, find};
+pub use listen::Listen;
+pub use mistake::{ConfigError, Mistake, Place};
+pub use name::{BindingName, HostPrefix};
+pub use origin::{Allowed, Domain, Origin};
+pub use read::{Draft, Flags};
+pub use web_origin::{WebOrigin, WebOrigins};
+
+/// Everything the daemon was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listener that serves every binding by name, where there is one.
+    pub shared: Option<SharedListener>,
+    /// How many threads serve requests.
+    pub workers: NonZeroUsize,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// The bindings, in the order of the file; at least one.
+    pub bindings: Vec<Binding>,
+}
+
+/// A listener that serves every binding; the request says which.
+#[derive(Clone, Debug)]
+pub struct SharedListener {
+    /// The addresses.
+    pub listen: Vec<Listen>,
+    /// How long clients may take.
+    pub patience: ClientPatience,
+}
+
+/// How long a client connection may take over things that concern no binding yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientPatience {
+    /// From the first byte of a request's head to its last.
+    pub header: Duration,
+    /// From the last answer to the first byte of the next request.
+    pub idle: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSettings {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// Whether every request gets a line.
+    pub access: bool,
+}
+
+/// Severities, the least talkative first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// A name, a way in, a certificate, and the origins it may reach.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// What logs and answers call it.
+    pub name: BindingName,
+    /// Its own listeners; may be empty when there is a shared one.
+    pub listen: Vec<Listen>,
+    /// The names that stand for it in a `Host` field.
+    pub hosts: Vec<HostPrefix>,
+    /// Where origin-form requests go. `None`: only absolute URLs that `allow` covers.
+    pub origin: Option<Origin>,
+    /// What absolute URLs may reach besides.
+    pub allow: Vec<Allowed>,
+    /// The certificate and its key.
+    pub source: Source,
+    /// Whom to believe about the origin.
+    pub trust: Trust,
+    /// SNI and the name to verify, where not the origin's host.
+    pub server_name: Option<Box<str>>,
+    /// What to dial, where not the origin's host.
+    pub connect_to: Option<ConnectTo>,
+    /// Whether its listeners are open to other machines.
+    pub expose: bool,
+    /// Which web pages may use it.
+    pub web_origins: WebOrigins,
+    /// Whether wildcards of `allow` may lead to private addresses.
+    pub allow_private: bool,
+    /// How long its clients may take.
+    pub patience: ClientPatience,
+    /// How long the origin may take.
+    pub timeouts: Timeouts,
+    /// How much of everything it may use.
+    pub limits: Limits,
+    /// What happens to header fields.
+    pub headers: HeaderPolicy,
+    /// Where in the file it stands, for mistakes that only opening files can find.
+    pub places: Places,
+}
+
+/// What the identity of a binding is made from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// A PEM chain.
+    pub certificate: PathBuf,
+    /// A PEM key; may be the same file.
+    pub key: PathBuf,
+}
+
+/// Whom to believe about an origin's certificate.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Trust {
+    /// The certificate authorities of this machine.
+    System,
+    /// Mozilla's list, as it was when mtlsd was built.
+    Mozilla,
+    /// A PEM bundle.
+    Bundle(PathBuf),
+}
+
+/// An address to dial in place of the origin's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectTo {
+    /// A name or an address.
+    pub host: Box<str>,
+    /// `None`: the origin's port.
+    pub port: Option<u16>,
+}
+
+/// How long an origin may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// Name lookup, TCP and TLS together; also the longest wait for a free connection.
+    pub connect: Duration,
+    /// From the request's last byte to the response's head.
+    pub response: Duration,
+    /// Silence between two pieces of a body, either way.
+    pub body: Duration,
+    /// An idle connection in the pool.
+    pub idle: Duration,
+}
+
+/// How much a binding may use at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections to origins, over all workers.
+    pub connections: NonZeroUsize,
+    /// Requests, over all workers.
+    pub requests_in_flight: NonZeroUsize,
+    /// After this long a connection takes no further request.
+    pub connection_age: Duration,
+}
+
+/// What mtlsd does to header fields beyond what HTTP demands of a proxy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeaderPolicy {
+    /// What the origin reads in `Host`.
+    pub host: HostHeader,
+    /// Whether to add `X-Forwarded-*` and `Forwarded`.
+    pub forwarded: bool,
+    /// Whether to add `Via`.
+    pub via: bool,
+    /// Whether a `Location` within the origin becomes a path.
+    pub rewrite_location: bool,
+}
+
+/// What the origin reads in `Host`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostHeader {
+    /// The origin's own authority.
+    Origin,
+    /// What the client sent.
+    Preserve,
+    /// This.
+    Literal(HeaderValue),
+}
+
+/// Where in the file the inputs of a binding are named.
+#[derive(Clone, Default, Debug)]
+pub struct Places {
+    /// The certificate, or the directory that holds it.
+    pub certificate: Place,
+    /// The key, or where the certificate is named when it holds both.
+    pub key: Place,
+    /// The CA bundle.
+    pub ca: Place,
+    /// `server_name`, or `origin`.
+    pub server_name: Place,
+}

@@ -1,0 +1,218 @@
+//! Where a binding may lead: its origin, and what `allow` adds.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::authority::{Authority, AuthorityRef, HTTPS, is_host_name, strip_suffix_ignoring_case};
+
+/// The https origin that origin-form requests go to, with an optional base path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// Host and port.
+    pub authority: Arc<Authority>,
+    /// What is put in front of every path: empty, or `/v1` (no slash at its end).
+    pub base_path: Box<str>,
+}
+
+impl Origin {
+    /// Reads `https://host[:port][/base/path]`. The error says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let rest = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => rest,
+            Some((scheme, _)) => {
+                return Err(format!(
+                    "an origin is an https:// URL; `{scheme}` presents no certificate"
+                ));
+            }
+            None => return Err("an origin is an https:// URL".to_owned()),
+        };
+        if rest.contains(['?', '#']) {
+            return Err("an origin has no query and no fragment".to_owned());
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        if authority.contains('@') {
+            return Err("an origin carries no user name; send an Authorization field".to_owned());
+        }
+        let Some(authority) = Authority::parse(authority) else {
+            return Err(format!("`{authority}` is not a host"));
+        };
+        let plain = |b: u8| {
+            b.is_ascii_graphic()
+                && !matches!(
+                    b,
+                    b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
+                )
+        };
+        if !path.bytes().all(plain) {
+            return Err("the path has characters that must be percent-encoded".to_owned());
+        }
+        Ok(Self {
+            authority: Arc::new(authority),
+            base_path: path.trim_end_matches('/').into(),
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}{}", self.authority, self.base_path)
+    }
+}
+
+/// A further origin that an absolute URL may reach with the binding's identity.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Allowed {
+    /// `files.example`, `files.example:8443`.
+    Exact(Arc<Authority>),
+    /// `*.example`, `*.example:8443`: every host below it, at any depth, not the domain itself.
+    Below(Domain),
+}
+
+/// The part of a wildcard behind the `*`, with its leading dot, and the port.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Domain {
+    suffix: Box<str>,
+    port: u16,
+}
+
+impl Allowed {
+    /// Reads one `allow` entry. The error says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            return Err("an `allow` entry is host[:port], without https://".to_owned());
+        }
+        if let Some(rest) = text.strip_prefix("*.") {
+            let (host, port) = match rest.split_once(':') {
+                Some((host, port)) => match port.parse::<u16>() {
+                    Ok(port) if port != 0 => (host, port),
+                    _ => return Err(format!("`{port}` is not a port")),
+                },
+                None => (rest, HTTPS),
+            };
+            if !is_host_name(host) {
+                return Err(format!("`{host}` is not a domain"));
+            }
+            return Ok(Self::Below(Domain {
+                suffix: format!(".{}", host.to_ascii_lowercase()).into(),
+                port,
+            }));
+        }
+        if text.contains('*') {
+            return Err("a wildcard is `*.` in front of a domain".to_owned());
+        }
+        match Authority::parse(text) {
+            Some(authority) => Ok(Self::Exact(Arc::new(authority))),
+            None => Err(format!("`{text}` is not host[:port]")),
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(authority) => authority.fmt(f),
+            Self::Below(domain) => domain.fmt(f),
+        }
+    }
+}
+
+impl Domain {
+    /// Whether `authority`, read with `port`, lies below this domain.
+    pub fn covers(&self, authority: &AuthorityRef<'_>, port: u16) -> bool {
+        self.port == port
+            && authority.ip().is_none()
+            && strip_suffix_ignoring_case(authority.host(), &self.suffix)
+                .is_some_and(|below| !below.is_empty())
+    }
+
+    /// How specific the wildcard is: more labels, more specific.
+    pub fn depth(&self) -> usize {
+        self.suffix.matches('.').count()
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            HTTPS => write!(f, "*{}", self.suffix),
+            port => write!(f, "*{}:{port}", self.suffix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_https_with_an_optional_base_path() {
+        let origin = Origin::parse("https://API.example:8443/v1/").unwrap();
+        assert_eq!(origin.to_string(), "https://api.example:8443/v1");
+        assert_eq!(
+            Origin::parse("https://a.example/")
+                .unwrap()
+                .base_path
+                .as_ref(),
+            ""
+        );
+    }
+
+    #[test]
+    fn an_origin_that_cannot_be_meant_is_explained() {
+        let cases = [
+            (
+                "http://a",
+                "an origin is an https:// URL; `http` presents no certificate",
+            ),
+            ("a.example", "an origin is an https:// URL"),
+            ("https://", "`` is not a host"),
+            ("https://a b", "`a b` is not a host"),
+            (
+                "https://u:p@a",
+                "an origin carries no user name; send an Authorization field",
+            ),
+            ("https://a/?q", "an origin has no query and no fragment"),
+            (
+                "https://a/ü",
+                "the path has characters that must be percent-encoded",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(Origin::parse(text).unwrap_err(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_what_is_below_it_and_not_itself() {
+        let Ok(Allowed::Below(domain)) = Allowed::parse("*.Example:8443") else {
+            panic!("not a wildcard");
+        };
+        let covers = |text: &str, port| domain.covers(&AuthorityRef::parse(text).unwrap(), port);
+        assert!(covers("a.example", 8443));
+        assert!(covers("a.b.EXAMPLE", 8443));
+        assert!(!covers("example", 8443));
+        assert!(!covers("badexample", 8443));
+        assert!(!covers("a.example", 443));
+    }
+
+    #[test]
+    fn an_allow_entry_that_cannot_be_meant_is_explained() {
+        let cases = [
+            (
+                "https://a",
+                "an `allow` entry is host[:port], without https://",
+            ),
+            ("*", "a wildcard is `*.` in front of a domain"),
+            ("a.*.example", "a wildcard is `*.` in front of a domain"),
+            ("*.a:x", "`x` is not a port"),
+            ("*.", "`` is not a domain"),
+            ("a/b", "`a/b` is not host[:port]"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(Allowed::parse(text).unwrap_err(), message, "{text}");
+        }
+    }
+}

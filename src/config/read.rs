@@ -1,0 +1,336 @@
+//! From text to [`Config`]: the top of the file, the shared listener, the log, the flags.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::apart::{authorities_apart, listeners_apart, names_apart};
+use super::binding::binding;
+use super::mistake::{ConfigError, Mistake, Place};
+use super::section::{Found, Section, count, described, nearest, string};
+use super::settings::{Settings, defaults_table, trust, value_or};
+use super::{
+    Binding, BindingName, ClientPatience, Config, HostPrefix, Listen, LogFormat, LogLevel,
+    LogSettings, Origin, Places, SharedListener, Source, Trust, defaults,
+};
+
+/// A configuration that is still being looked at. Mistakes that only opening files can find are
+/// added with [`Draft::blame`], so that all of them are reported together.
+pub struct Draft {
+    path: Option<PathBuf>,
+    text: String,
+    config: Config,
+    mistakes: Vec<Mistake>,
+}
+
+/// The one binding of `mtlsd run --to`.
+#[derive(Clone, Debug)]
+pub struct Flags {
+    /// `--to`: the origin.
+    pub to: String,
+    /// `--cert`.
+    pub certificate: PathBuf,
+    /// `--key`; without it the certificate's file holds the key too.
+    pub key: Option<PathBuf>,
+    /// `--ca`: as the key `ca`.
+    pub ca: Option<String>,
+    /// `--listen`.
+    pub listen: String,
+}
+
+impl Draft {
+    /// Reads the file at `path`. Relative paths in it are relative to its directory.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is not UTF-8.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| ConfigError::unreadable(path.to_owned(), &error))?;
+        Ok(Self::parse(path, text))
+    }
+
+    /// Understands `text` as the content of the file at `path`.
+    pub fn parse(path: &Path, text: String) -> Self {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let mut mistakes = Vec::new();
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        let config = if errors.is_empty() {
+            document(table.into_inner(), directory, &mut mistakes)
+        } else {
+            // What a half-read text seems to say is not worth a second list of mistakes.
+            mistakes.extend(errors.iter().map(|error| {
+                let place = error.span().map(Place::at).unwrap_or_default();
+                Mistake::new(place, error.message())
+            }));
+            empty()
+        };
+        Self {
+            path: Some(path.to_owned()),
+            text,
+            config,
+            mistakes,
+        }
+    }
+
+    /// The configuration that command-line flags stand for: one binding, called `default`.
+    pub fn from_flags(flags: &Flags) -> Self {
+        let mut mistakes = Vec::new();
+        let mut config = empty();
+        let here = Path::new("");
+        let origin = Origin::parse(&flags.to).map_err(|error| {
+            mistakes.push(Mistake::new(Place::default(), format!("--to: {error}")))
+        });
+        let listen = Listen::parse(&flags.listen, here).map_err(|error| {
+            mistakes.push(Mistake::new(Place::default(), format!("--listen: {error}")));
+        });
+        if let (Ok(origin), Ok(listen)) = (origin, listen) {
+            if !listen.is_local() {
+                let message = format!("--listen {listen} is open to other machines");
+                mistakes.push(Mistake::new(Place::default(), message).help(
+                    "listen on localhost, or write a configuration file with `expose = true`",
+                ));
+            }
+            let name = BindingName::parse("default").expect("`default` is a label");
+            let source = Source {
+                certificate: flags.certificate.clone(),
+                key: flags
+                    .key
+                    .clone()
+                    .unwrap_or_else(|| flags.certificate.clone()),
+            };
+            let settings = Settings::default();
+            let trust = flags
+                .ca
+                .as_deref()
+                .map_or(Trust::System, |ca| trust(ca, here));
+            config.bindings.push(Binding {
+                hosts: vec![HostPrefix::from(&name)],
+                listen: vec![listen],
+                origin: Some(origin),
+                places: Places::default(),
+                ..settings.binding(name, source, trust)
+            });
+        }
+        Self {
+            path: None,
+            text: String::new(),
+            config,
+            mistakes,
+        }
+    }
+
+    /// The bindings that could be understood.
+    pub fn bindings(&self) -> &[Binding] {
+        &self.config.bindings
+    }
+
+    /// Adds a mistake that was found elsewhere.
+    pub fn blame(&mut self, mistake: Mistake) {
+        self.mistakes.push(mistake);
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake there is, if there is one.
+    pub fn finish(self) -> Result<Config, ConfigError> {
+        if self.mistakes.is_empty() {
+            return Ok(self.config);
+        }
+        Err(ConfigError::new(self.path, self.text, self.mistakes))
+    }
+}
+
+fn empty() -> Config {
+    Config {
+        shared: None,
+        workers: defaults::workers(),
+        log: defaults::LOG,
+        bindings: Vec::new(),
+    }
+}
+
+fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -> Config {
+    let mut config = empty();
+    let mut root = Section::new("the top level", Place::default(), table, mistakes);
+    let listen = root.list("listen", |text| Listen::parse(text, directory));
+    let expose = root.boolean("expose");
+    let header = root.duration("header_timeout");
+    let idle = root.duration("client_idle_timeout");
+    if let Some(workers) = root.get("workers", workers) {
+        config.workers = workers.value;
+    }
+    let log = root.take("log");
+    let base = root.take("defaults");
+    let bindings = root.take("bindings");
+    if let Some(listen) = listen {
+        let exposed = expose.as_ref().is_some_and(|expose| expose.value);
+        root_exposure(&mut root, &listen, exposed);
+        config.shared = Some(SharedListener {
+            listen: listen.into_iter().map(|found| found.value).collect(),
+            patience: ClientPatience {
+                header: value_or(header, defaults::HEADER_TIMEOUT),
+                idle: value_or(idle, defaults::CLIENT_IDLE_TIMEOUT),
+            },
+        });
+    } else {
+        for (key, there) in [
+            ("expose", expose.map(|found| found.place)),
+            ("header_timeout", header.map(|found| found.place)),
+            ("client_idle_timeout", idle.map(|found| found.place)),
+        ] {
+            if let Some(place) = there {
+                let mistake = Mistake::new(
+                    place,
+                    format!(
+                        "`{key}` at the top level speaks of the shared listener, and there is none"
+                    ),
+                );
+                root.mistake(mistake.help(format!(
+                    "add `listen` beside it, or move `{key}` to [defaults]"
+                )));
+            }
+        }
+    }
+    root.finish();
+    if let Some(log) = log.and_then(|value| as_table("log", value, mistakes)) {
+        config.log = log_settings(Section::new("[log]", Place::default(), log, mistakes));
+    }
+    let base = match base.and_then(|value| as_table("defaults", value, mistakes)) {
+        Some(table) => defaults_table(
+            Section::new("[defaults]", Place::default(), table, mistakes),
+            directory,
+        ),
+        None => Settings::default(),
+    };
+    let mut read = Vec::new();
+    let mut any = false;
+    if let Some(table) = bindings.and_then(|value| as_table("bindings", value, mistakes)) {
+        let mut entries: Vec<_> = table.into_iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            any = true;
+            if let Some(one) = binding(
+                key,
+                value,
+                &base,
+                config.shared.is_some(),
+                directory,
+                mistakes,
+            ) {
+                read.push(one);
+            }
+        }
+    }
+    if !any {
+        mistakes.push(
+            Mistake::new(Place::default(), "there is no binding")
+                .help("add a table [bindings.NAME] with `listen`, `origin` and `certificate`"),
+        );
+    }
+    listeners_apart(config.shared.as_ref(), &read, mistakes);
+    names_apart(&read, mistakes);
+    if config.shared.is_some() {
+        authorities_apart(&read, mistakes);
+    }
+    config.bindings = read.into_iter().map(|read| read.binding).collect();
+    config
+}
+
+fn log_settings(mut section: Section<'_, '_>) -> LogSettings {
+    let mut log = defaults::LOG;
+    let words = |known: &'static [&'static str]| {
+        move |text: &str| {
+            known.iter().position(|word| *word == text).ok_or_else(|| {
+                let hint = nearest(text, known)
+                    .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+                format!(
+                    "expected one of {}, found \"{text}\"{hint}",
+                    known.join(", ")
+                )
+            })
+        }
+    };
+    const LEVELS: [LogLevel; 5] = [
+        LogLevel::Error,
+        LogLevel::Warn,
+        LogLevel::Info,
+        LogLevel::Debug,
+        LogLevel::Trace,
+    ];
+    const FORMATS: [LogFormat; 3] = [LogFormat::Auto, LogFormat::Json, LogFormat::Text];
+    if let Some(found) = section.parse("level", words(&["error", "warn", "info", "debug", "trace"]))
+    {
+        log.level = LEVELS[found.value];
+    }
+    if let Some(found) = section.parse("format", words(&["auto", "json", "text"])) {
+        log.format = FORMATS[found.value];
+    }
+    log.access = value_or(section.boolean("access"), log.access);
+    section.finish();
+    log
+}
+
+fn workers(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
+    const MOST: usize = 1024;
+    let expected = || {
+        format!(
+            "expected \"auto\" or a whole number from 1 to {MOST}, found {}",
+            described(value)
+        )
+    };
+    match value {
+        DeValue::String(_) if string(value) == Ok("auto") => Ok(defaults::workers()),
+        _ => count(value)
+            .ok()
+            .filter(|count| count.get() <= MOST)
+            .ok_or_else(expected),
+    }
+}
+
+pub(super) fn as_table<'t>(
+    name: &str,
+    value: Spanned<DeValue<'t>>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<DeTable<'t>> {
+    let place = Place::at(value.span());
+    match value.into_inner() {
+        DeValue::Table(table) => Some(table),
+        other => {
+            let message = format!("`{name}` is a table, found {}", described(&other));
+            mistakes.push(Mistake::new(place, message));
+            None
+        }
+    }
+}
+
+pub(super) fn exposure(section: &mut Section<'_, '_>, listen: &[Found<Listen>], exposed: bool) {
+    for found in listen
+        .iter()
+        .filter(|found| !exposed && !found.value.is_local())
+    {
+        section.mistake(
+            Mistake::new(
+                found.place.clone(),
+                format!("{} is open to other machines", found.value),
+            )
+            .help(
+                "everyone who reaches this port acts with the binding's certificate; \
+                 listen on localhost, or add `expose = true`",
+            ),
+        );
+    }
+}
+
+fn root_exposure(root: &mut Section<'_, '_>, listen: &[Found<Listen>], exposed: bool) {
+    exposure(root, listen, exposed);
+    if listen.is_empty() {
+        let place = root.place();
+        root.mistake(Mistake::new(place, "`listen` is empty"));
+    }
+}

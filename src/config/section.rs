@@ -1,0 +1,249 @@
+//! Reads one TOML table key by key, and knows in the end which keys nobody asked for.
+//!
+//! serde stops at the first mistake; a person wants all of them. So the table is walked by hand,
+//! every value that cannot be meant becomes a [`Mistake`], and reading goes on.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::mistake::{Mistake, Place};
+
+/// A value with the place it was written at.
+#[derive(Clone, Debug)]
+pub struct Found<T> {
+    pub value: T,
+    pub place: Place,
+}
+
+/// One table that is being read.
+pub struct Section<'t, 'm> {
+    // `[bindings.payments]`, for messages.
+    title: String,
+    place: Place,
+    left: HashMap<String, (Range<usize>, Spanned<DeValue<'t>>)>,
+    asked: Vec<&'static str>,
+    mistakes: &'m mut Vec<Mistake>,
+}
+
+impl<'t, 'm> Section<'t, 'm> {
+    pub fn new(
+        title: impl Into<String>,
+        place: Place,
+        table: DeTable<'t>,
+        mistakes: &'m mut Vec<Mistake>,
+    ) -> Self {
+        let left = table
+            .into_iter()
+            .map(|(key, value)| {
+                let span = key.span();
+                (key.into_inner().into_owned(), (span, value))
+            })
+            .collect();
+        Self {
+            title: title.into(),
+            place,
+            left,
+            asked: Vec::new(),
+            mistakes,
+        }
+    }
+
+    /// The place of the table's own header.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    pub fn mistake(&mut self, mistake: Mistake) {
+        self.mistakes.push(mistake);
+    }
+
+    /// The value of `key`, whatever it is.
+    pub fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'t>>> {
+        self.asked.push(key);
+        self.left.remove(key).map(|(_, value)| value)
+    }
+
+    /// Whether `key` is there and was not read yet.
+    pub fn has(&self, key: &str) -> bool {
+        self.left.contains_key(key)
+    }
+
+    /// The value of `key`, read by `read`, whose error becomes a mistake at the value.
+    pub fn get<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, String>,
+    ) -> Option<Found<T>> {
+        let value = self.take(key)?;
+        let place = Place::at(value.span());
+        match read(value.get_ref()) {
+            Ok(value) => Some(Found { value, place }),
+            Err(message) => {
+                self.mistakes
+                    .push(Mistake::new(place, format!("`{key}`: {message}")));
+                None
+            }
+        }
+    }
+
+    /// A string that `read` understands.
+    pub fn parse<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Found<T>> {
+        self.get(key, |value| read(string(value)?))
+    }
+
+    /// A string, or a list of strings, each of which `read` understands. `None` when the key is
+    /// not there.
+    pub fn list<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<Found<T>>> {
+        let value = self.take(key)?;
+        let mut items = Vec::new();
+        let mut each = |value: &Spanned<DeValue<'t>>, mistakes: &mut Vec<Mistake>| {
+            let place = Place::at(value.span());
+            match string(value.get_ref()).and_then(&read) {
+                Ok(value) => items.push(Found { value, place }),
+                Err(message) => {
+                    mistakes.push(Mistake::new(place, format!("`{key}`: {message}")));
+                }
+            }
+        };
+        match value.get_ref() {
+            DeValue::Array(array) => {
+                for item in array.iter() {
+                    each(item, self.mistakes);
+                }
+            }
+            _ => each(&value, self.mistakes),
+        }
+        Some(items)
+    }
+
+    pub fn boolean(&mut self, key: &'static str) -> Option<Found<bool>> {
+        self.get(key, |value| {
+            value
+                .as_bool()
+                .ok_or_else(|| format!("expected true or false, found {}", described(value)))
+        })
+    }
+
+    /// A duration of at least a millisecond, written `"5s"`, `"500ms"`, `"1h 30m"`.
+    pub fn duration(&mut self, key: &'static str) -> Option<Found<Duration>> {
+        self.get(key, |value| {
+            if let Some(number) = value.as_integer() {
+                let number = number.as_str();
+                return Err(format!(
+                    "a duration has a unit: \"{number}s\" or \"{number}ms\""
+                ));
+            }
+            let text = string(value)?;
+            let duration = humantime::parse_duration(text).map_err(|_| {
+                format!("`{text}` is not a duration such as \"5s\", \"500ms\" or \"5min\"")
+            })?;
+            match duration {
+                d if d < Duration::from_millis(1) => Err(
+                    "must be at least \"1ms\"; a wait without end cannot be configured".to_owned(),
+                ),
+                d if d > LONGEST => Err("must be at most \"1year\"".to_owned()),
+                d => Ok(d),
+            }
+        })
+    }
+
+    /// A whole number of at least 1.
+    pub fn count(&mut self, key: &'static str) -> Option<Found<NonZeroUsize>> {
+        self.get(key, count)
+    }
+
+    /// Reports every key that nobody asked for.
+    pub fn finish(self) {
+        let mut left: Vec<_> = self.left.into_iter().collect();
+        left.sort_by_key(|(_, (span, _))| span.start);
+        for (key, (span, _)) in left {
+            let mut mistake = Mistake::new(
+                Place::at(span),
+                format!("unknown key `{key}` in {}", self.title),
+            );
+            if let Some(help) = later(&key) {
+                mistake = mistake.help(help);
+            } else if let Some(near) = nearest(&key, &self.asked) {
+                mistake = mistake.help(format!("did you mean `{near}`?"));
+            }
+            self.mistakes.push(mistake);
+        }
+    }
+}
+
+pub fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
+    value
+        .as_str()
+        .ok_or_else(|| format!("expected a string, found {}", described(value)))
+}
+
+pub fn count(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
+    value
+        .as_integer()
+        .and_then(|n| usize::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok())
+        .and_then(NonZeroUsize::new)
+        .ok_or_else(|| {
+            format!(
+                "expected a whole number of at least 1, found {}",
+                described(value)
+            )
+        })
+}
+
+pub fn described(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string \"{text}\""),
+        DeValue::Integer(number) => format!("the number {}", number.as_str()),
+        DeValue::Float(number) => format!("the number {}", number.as_str()),
+        DeValue::Boolean(flag) => format!("{flag}"),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// The one of `known` that `word` was probably meant to be.
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let folded = word.to_ascii_lowercase().replace('-', "_");
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(&folded, candidate), *candidate))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+// What people bring from other programs, or from a newer mtlsd.
+fn later(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "cert" | "crt" | "cert_file" | "client_certificate" => "did you mean `certificate`?",
+        "verify" | "insecure" | "skip_verify" | "tls_insecure_skip_verify" => {
+            "origins are always verified; name the authority that issued theirs with `ca`"
+        }
+        "mtls_certificates" | "certificate_id" => {
+            "the certificate store is not part of this version; use `certificate` and `key`"
+        }
+        "upstream" | "target" | "backend" | "proxy_pass" | "to" | "url" => "did you mean `origin`?",
+        "admin" | "protocol" | "retry" | "allow_uids" | "allow_gids" | "tls_min" | "tls_max"
+        | "pins" | "verify_names" | "crl" | "require_request" | "key_password_file" | "details" => {
+            "this key is not part of this version"
+        }
+        _ => return None,
+    })
+}
+
+// Far enough away for anyone, and near enough that adding it to a clock cannot overflow.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -1,0 +1,232 @@
+//! The keys that `[defaults]` and a binding share.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::mistake::{Mistake, Place};
+use super::section::{Found, Section};
+use super::{
+    Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, HeaderPolicy,
+    HostHeader, Limits, Places, Source, Timeouts, Trust, WebOrigin, WebOrigins, defaults,
+};
+
+/// The keys that [defaults] and a binding share; `None` where the user left one out.
+#[derive(Clone, Default)]
+pub struct Settings {
+    pub allow: Option<Vec<Found<Allowed>>>,
+    pub ca: Option<Found<Trust>>,
+    pub connect_to: Option<Found<ConnectTo>>,
+    pub expose: Option<Found<bool>>,
+    pub web_origins: Option<WebOrigins>,
+    pub allow_private: Option<Found<bool>>,
+    pub header_timeout: Option<Found<Duration>>,
+    pub client_idle_timeout: Option<Found<Duration>>,
+    pub connect_timeout: Option<Found<Duration>>,
+    pub response_timeout: Option<Found<Duration>>,
+    pub body_timeout: Option<Found<Duration>>,
+    pub idle_timeout: Option<Found<Duration>>,
+    pub max_connections: Option<Found<NonZeroUsize>>,
+    pub max_requests_in_flight: Option<Found<NonZeroUsize>>,
+    pub max_connection_age: Option<Found<Duration>>,
+    pub host_header: Option<Found<HostHeader>>,
+    pub forwarded: Option<Found<bool>>,
+    pub via: Option<Found<bool>>,
+    pub rewrite_location: Option<Found<bool>>,
+}
+
+impl Settings {
+    pub fn read(section: &mut Section<'_, '_>, directory: &Path) -> Self {
+        Self {
+            allow: section.list("allow", Allowed::parse),
+            ca: section.parse("ca", |text| match text {
+                "" => Err("expected \"system\", \"mozilla\" or a PEM file".to_owned()),
+                text => Ok(trust(text, directory)),
+            }),
+            connect_to: section.parse("connect_to", |text| {
+                AuthorityRef::parse(text)
+                    .map(|authority| ConnectTo {
+                        host: authority.host().into(),
+                        port: authority.port(),
+                    })
+                    .ok_or_else(|| format!("`{text}` is not host[:port]"))
+            }),
+            expose: section.boolean("expose"),
+            web_origins: web_origins(section),
+            allow_private: section.boolean("allow_private"),
+            header_timeout: section.duration("header_timeout"),
+            client_idle_timeout: section.duration("client_idle_timeout"),
+            connect_timeout: section.duration("connect_timeout"),
+            response_timeout: section.duration("response_timeout"),
+            body_timeout: section.duration("body_timeout"),
+            idle_timeout: section.duration("idle_timeout"),
+            max_connections: section.count("max_connections"),
+            max_requests_in_flight: section.count("max_requests_in_flight"),
+            max_connection_age: section.duration("max_connection_age"),
+            host_header: section.parse("host_header", host_header),
+            forwarded: section.boolean("forwarded"),
+            via: section.boolean("via"),
+            rewrite_location: section.boolean("rewrite_location"),
+        }
+    }
+
+    /// These settings, and those of `base` where these say nothing.
+    pub fn or(self, base: &Self) -> Self {
+        Self {
+            allow: self.allow.or_else(|| base.allow.clone()),
+            ca: self.ca.or_else(|| base.ca.clone()),
+            connect_to: self.connect_to.or_else(|| base.connect_to.clone()),
+            expose: self.expose.or_else(|| base.expose.clone()),
+            web_origins: self.web_origins.or_else(|| base.web_origins.clone()),
+            allow_private: self.allow_private.or_else(|| base.allow_private.clone()),
+            header_timeout: self.header_timeout.or_else(|| base.header_timeout.clone()),
+            client_idle_timeout: self
+                .client_idle_timeout
+                .or_else(|| base.client_idle_timeout.clone()),
+            connect_timeout: self
+                .connect_timeout
+                .or_else(|| base.connect_timeout.clone()),
+            response_timeout: self
+                .response_timeout
+                .or_else(|| base.response_timeout.clone()),
+            body_timeout: self.body_timeout.or_else(|| base.body_timeout.clone()),
+            idle_timeout: self.idle_timeout.or_else(|| base.idle_timeout.clone()),
+            max_connections: self
+                .max_connections
+                .or_else(|| base.max_connections.clone()),
+            max_requests_in_flight: self
+                .max_requests_in_flight
+                .or_else(|| base.max_requests_in_flight.clone()),
+            max_connection_age: self
+                .max_connection_age
+                .or_else(|| base.max_connection_age.clone()),
+            host_header: self.host_header.or_else(|| base.host_header.clone()),
+            forwarded: self.forwarded.or_else(|| base.forwarded.clone()),
+            via: self.via.or_else(|| base.via.clone()),
+            rewrite_location: self
+                .rewrite_location
+                .or_else(|| base.rewrite_location.clone()),
+        }
+    }
+
+    /// A binding with these settings, the defaults for what was left out, and nothing of its own.
+    pub fn binding(self, name: BindingName, source: Source, trust: Trust) -> Binding {
+        Binding {
+            name,
+            listen: Vec::new(),
+            hosts: Vec::new(),
+            origin: None,
+            allow: self
+                .allow
+                .into_iter()
+                .flatten()
+                .map(|found| found.value)
+                .collect(),
+            source,
+            trust,
+            server_name: None,
+            connect_to: self.connect_to.map(|found| found.value),
+            expose: value_or(self.expose, defaults::EXPOSE),
+            web_origins: self.web_origins.unwrap_or(WebOrigins::Own),
+            allow_private: value_or(self.allow_private, defaults::ALLOW_PRIVATE),
+            patience: ClientPatience {
+                header: value_or(self.header_timeout, defaults::HEADER_TIMEOUT),
+                idle: value_or(self.client_idle_timeout, defaults::CLIENT_IDLE_TIMEOUT),
+            },
+            timeouts: Timeouts {
+                connect: value_or(self.connect_timeout, defaults::CONNECT_TIMEOUT),
+                response: value_or(self.response_timeout, defaults::RESPONSE_TIMEOUT),
+                body: value_or(self.body_timeout, defaults::BODY_TIMEOUT),
+                idle: value_or(self.idle_timeout, defaults::IDLE_TIMEOUT),
+            },
+            limits: Limits {
+                connections: value_or(self.max_connections, defaults::MAX_CONNECTIONS),
+                requests_in_flight: value_or(
+                    self.max_requests_in_flight,
+                    defaults::MAX_REQUESTS_IN_FLIGHT,
+                ),
+                connection_age: value_or(self.max_connection_age, defaults::MAX_CONNECTION_AGE),
+            },
+            headers: HeaderPolicy {
+                host: value_or(self.host_header, HostHeader::Origin),
+                forwarded: value_or(self.forwarded, defaults::FORWARDED),
+                via: value_or(self.via, defaults::VIA),
+                rewrite_location: value_or(self.rewrite_location, defaults::REWRITE_LOCATION),
+            },
+            places: Places::default(),
+        }
+    }
+}
+
+/// Reads `[defaults]`.
+pub fn defaults_table(mut section: Section<'_, '_>, directory: &Path) -> Settings {
+    for key in [
+        "origin",
+        "listen",
+        "host",
+        "certificate",
+        "key",
+        "certificate_dir",
+        "server_name",
+    ] {
+        if let Some(value) = section.take(key) {
+            section.mistake(
+                Mistake::new(Place::at(value.span()), format!("`{key}` has no default"))
+                    .help("it belongs to one binding: write it into [bindings.NAME]"),
+            );
+        }
+    }
+    let settings = Settings::read(&mut section, directory);
+    section.finish();
+    settings
+}
+
+fn web_origins(section: &mut Section<'_, '_>) -> Option<WebOrigins> {
+    const KEY: &str = "allow_web_origins";
+    // A list whose only word is "any" is meant as the word.
+    enum Entry {
+        Any,
+        Origin(WebOrigin),
+    }
+    let entries = section.list(KEY, |text| match text {
+        "any" | "*" => Ok(Entry::Any),
+        text => WebOrigin::parse(text).map(Entry::Origin),
+    })?;
+    let mut listed = Vec::new();
+    for entry in entries {
+        match entry.value {
+            Entry::Any => return Some(WebOrigins::Any),
+            Entry::Origin(origin) => listed.push(origin),
+        }
+    }
+    Some(WebOrigins::Listed(listed))
+}
+
+fn host_header(text: &str) -> Result<HostHeader, String> {
+    match text {
+        "origin" => Ok(HostHeader::Origin),
+        "preserve" => Ok(HostHeader::Preserve),
+        literal => AuthorityRef::parse(literal)
+            .and_then(|_| HeaderValue::from_str(literal).ok())
+            .map(HostHeader::Literal)
+            .ok_or_else(|| {
+                format!("expected \"origin\", \"preserve\" or host[:port], found \"{literal}\"")
+            }),
+    }
+}
+
+/// What was found, or the default.
+pub fn value_or<T>(found: Option<Found<T>>, default: T) -> T {
+    found.map_or(default, |found| found.value)
+}
+
+/// Reads a `ca` value.
+pub fn trust(text: &str, directory: &Path) -> Trust {
+    match text {
+        "system" => Trust::System,
+        "mozilla" => Trust::Mozilla,
+        path => Trust::Bundle(directory.join(path)),
+    }
+}

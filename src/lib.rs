@@ -1,0 +1,2 @@
+//! mtlsd
+pub mod config;
