@@ -1,0 +1,151 @@
+//! A request body on its way to the origin: watched, so that a stalled one can be told from a
+//! slow one, and kept untouched as long as nobody has read from it, so that it can be sent again.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+/// The body that is sent to the origin.
+pub enum Upload {
+    /// None.
+    Empty,
+    /// What the client sends.
+    Streamed(Rc<Streamed>),
+}
+
+/// A body that a client is sending, shared between the connection that reads it and the request
+/// that waits for the answer.
+pub struct Streamed {
+    incoming: RefCell<Incoming>,
+    stage: Cell<Stage>,
+    since: Cell<Instant>,
+    // Who waits for the answer and wants to know that the body is over.
+    waiting: Cell<Option<Waker>>,
+}
+
+/// How far a body has got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Nothing was read from it: it can still be sent on another connection.
+    Untouched,
+    /// The origin takes what there is; the client is waited for.
+    AwaitingClient,
+    /// The client sends; the origin is waited for.
+    AwaitingOrigin,
+    /// All of it has gone to the connection.
+    Finished,
+    /// The client broke off.
+    Failed,
+}
+
+impl Upload {
+    /// The upload of what a client sends, at `now`.
+    pub fn new(incoming: Incoming, now: Instant) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Streamed(Rc::new(Streamed {
+            incoming: RefCell::new(incoming),
+            stage: Cell::new(Stage::Untouched),
+            since: Cell::new(now),
+            waiting: Cell::new(None),
+        }))
+    }
+
+    /// The same body again: to be sent once more when this one was not touched, or to be watched.
+    pub fn share(&self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Streamed(streamed) => Self::Streamed(Rc::clone(streamed)),
+        }
+    }
+
+    /// How far it has got.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Empty => Stage::Finished,
+            Self::Streamed(streamed) => streamed.stage.get(),
+        }
+    }
+
+    /// Since when it is at that stage; `None` when there is no body.
+    pub fn since(&self) -> Option<Instant> {
+        match self {
+            Self::Empty => None,
+            Self::Streamed(streamed) => Some(streamed.since.get()),
+        }
+    }
+
+    /// Wakes the task of `cx` when the body is over.
+    pub fn wake_at_end(&self, cx: &Context<'_>) {
+        if let Self::Streamed(streamed) = self
+            && streamed.stage.get() != Stage::Finished
+        {
+            streamed.waiting.set(Some(cx.waker().clone()));
+        }
+    }
+}
+
+impl Streamed {
+    fn enter(&self, stage: Stage) {
+        self.stage.set(stage);
+        self.since.set(Instant::now());
+        if matches!(stage, Stage::Finished | Stage::Failed)
+            && let Some(waiting) = self.waiting.take()
+        {
+            waiting.wake();
+        }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let streamed = match &*self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Streamed(streamed) => streamed,
+        };
+        let mut incoming = streamed.incoming.borrow_mut();
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        if polled.is_pending() {
+            // The clock of the client's silence starts once, not at every look.
+            if streamed.stage.get() != Stage::AwaitingClient {
+                streamed.enter(Stage::AwaitingClient);
+            }
+            return Poll::Pending;
+        }
+        let frame = ready!(polled);
+        streamed.enter(match &frame {
+            None => Stage::Finished,
+            Some(Err(_)) => Stage::Failed,
+            Some(Ok(_)) if incoming.is_end_stream() => Stage::Finished,
+            Some(Ok(_)) => Stage::AwaitingOrigin,
+        });
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(streamed) => streamed.incoming.borrow().is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streamed(streamed) => streamed.incoming.borrow().size_hint(),
+        }
+    }
+}

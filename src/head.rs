@@ -1,0 +1,504 @@
+//! What happens to header fields on their way through. Pure functions.
+//!
+//! The origin sees what it would have seen had the client spoken mTLS itself. Fields that belong
+//! to one connection go first, and only then ours are set, so that a client cannot have one of
+//! ours removed by naming it in `Connection`.
+
+use std::net::IpAddr;
+
+use http::header::{
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, LOCATION, STRICT_TRANSPORT_SECURITY, TE,
+    TRANSFER_ENCODING, VIA,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use crate::config::{Authority, HeaderPolicy, HostHeader};
+
+/// What is known about a request besides its head.
+pub struct Sender<'a> {
+    /// The client's address; `None` on a unix socket.
+    pub peer: Option<IpAddr>,
+    /// What the client called us, or the origin: `Host`, or the URL's authority.
+    pub asked: Option<&'a str>,
+    /// Whether the client frames its body in chunks.
+    pub chunked: bool,
+}
+
+/// Turns the header fields of a client's request into those of the request to `target`.
+pub fn request(
+    headers: &mut HeaderMap,
+    policy: &HeaderPolicy,
+    target: &Authority,
+    sender: &Sender<'_>,
+) {
+    let trailers = wants_trailers(headers);
+    strip_hop_by_hop(headers, Direction::Request);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if sender.chunked && !headers.contains_key(CONTENT_LENGTH) {
+        // hyper would send a GET without its body when nothing says that there is one.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let host = match (&policy.host, sender.asked) {
+        (HostHeader::Literal(host), _) => host.clone(),
+        (HostHeader::Preserve, Some(asked)) => {
+            HeaderValue::from_str(asked).unwrap_or_else(|_| target.header().clone())
+        }
+        (HostHeader::Origin, _) | (HostHeader::Preserve, None) => target.header().clone(),
+    };
+    headers.insert(HOST, host);
+    if policy.via {
+        headers.append(VIA, HeaderValue::from_static("1.1 mtlsd"));
+    }
+    if policy.forwarded {
+        add_forwarded(headers, sender);
+    }
+}
+
+/// Turns the header fields of the origin's response into those for the client. `base_path` is
+/// what was put in front of the request's path.
+pub fn response(
+    headers: &mut HeaderMap,
+    policy: &HeaderPolicy,
+    target: &Authority,
+    base_path: &str,
+) {
+    strip_hop_by_hop(headers, Direction::Response);
+    // Both speak of the origin's host; the client would believe them of localhost.
+    headers.remove(STRICT_TRANSPORT_SECURITY);
+    headers.remove(ALT_SVC);
+    if policy.rewrite_location
+        && let Some(location) = headers.get_mut(LOCATION)
+        && let Some(path) = location
+            .to_str()
+            .ok()
+            .and_then(|location| shorten(location, target, base_path))
+        && let Ok(path) = HeaderValue::try_from(path)
+    {
+        *location = path;
+    }
+}
+
+/// The target of the request to the origin: the path and query of `uri` behind `base_path`.
+pub fn target(uri: &Uri, base_path: &str) -> Uri {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    if base_path.is_empty() || path == "*" {
+        return match uri.path_and_query() {
+            // Shares the bytes that were received.
+            Some(path) => Uri::from(path.clone()),
+            None => Uri::from_static("/"),
+        };
+    }
+    let joined = match path.starts_with('/') {
+        true => format!("{base_path}{path}"),
+        false => format!("{base_path}/{path}"),
+    };
+    // Both halves were valid; a head that is too long for a Uri is refused on reading.
+    Uri::try_from(joined).unwrap_or_else(|_| uri.clone())
+}
+
+/// Whether `Connection` or the version says that no further message comes on the connection.
+pub fn is_last(headers: &HeaderMap, version: http::Version) -> bool {
+    let mut keeps = false;
+    for option in connection_options(headers) {
+        if option.eq_ignore_ascii_case("close") {
+            return true;
+        }
+        keeps |= option.eq_ignore_ascii_case("keep-alive");
+    }
+    version < http::Version::HTTP_11 && !keeps
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Request,
+    Response,
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap, direction: Direction) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = connection_options(headers)
+            .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
+            .filter(|name| !is_end_to_end(name))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    // Most heads have none of these, and one look at every name is cheaper than a lookup for each.
+    let strays: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name, direction))
+        .cloned()
+        .collect();
+    for name in strays {
+        headers.remove(name);
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName, direction: Direction) -> bool {
+    match name.as_str() {
+        "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => {
+            true
+        }
+        "proxy-status" if direction == Direction::Response => false,
+        name => name.starts_with("proxy-"),
+    }
+}
+
+/// Fields that are meant for the origin whatever `Connection` says (RFC 9110 section 7.6.1 forbids
+/// naming them there): without them the message would mean something else.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host"
+            | "content-length"
+            | "content-type"
+            | "content-encoding"
+            | "content-range"
+            | "authorization"
+            | "cookie"
+            | "set-cookie"
+            | "cache-control"
+            | "expect"
+            | "range"
+            | "trailer"
+            | "origin"
+            | "location"
+            | "date"
+            | "vary"
+            | "etag"
+    )
+}
+
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            coding
+                .split(';')
+                .next()
+                .is_some_and(|name| name.trim().eq_ignore_ascii_case("trailers"))
+        })
+}
+
+/// Adds what RFC 7239 and its forerunners say about the client.
+fn add_forwarded(headers: &mut HeaderMap, sender: &Sender<'_>) {
+    let mut add = |name: HeaderName, value: String| {
+        let earlier = headers.get(&name).and_then(|value| value.to_str().ok());
+        let value = match earlier {
+            Some(earlier) => format!("{earlier}, {value}"),
+            None => value,
+        };
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    };
+    let node = match sender.peer {
+        Some(IpAddr::V4(ip)) => ip.to_string(),
+        Some(IpAddr::V6(ip)) => format!("\"[{ip}]\""),
+        None => "unknown".to_owned(),
+    };
+    let mut element = format!("for={node};proto=http");
+    if let Some(asked) = sender.asked {
+        element.push_str(&format!(";host=\"{asked}\""));
+    }
+    add(FORWARDED, element);
+    if let Some(peer) = sender.peer {
+        add(HeaderName::from_static("x-forwarded-for"), peer.to_string());
+    }
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+    if let Some(Ok(asked)) = sender.asked.map(HeaderValue::from_str) {
+        headers.insert("x-forwarded-host", asked);
+    }
+}
+
+/// A `Location` within the origin as a path that means the same to the client.
+fn shorten(location: &str, target: &Authority, base_path: &str) -> Option<String> {
+    let path = match location.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (authority, path) = rest.split_at(end);
+            if Authority::parse(authority)? != *target {
+                return None;
+            }
+            path
+        }
+        // Only behind a base path does a path on the origin differ from the same path here.
+        None if !base_path.is_empty() && location.starts_with('/') => location,
+        _ => return None,
+    };
+    let path = match path.strip_prefix(base_path)? {
+        rest if rest.starts_with('/') => rest.to_owned(),
+        rest if rest.is_empty() || rest.starts_with(['?', '#']) => format!("/{rest}"),
+        _ => return None,
+    };
+    // `//host/` would lead the client to another host.
+    (!path.starts_with("//")).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn shown(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    fn policy() -> HeaderPolicy {
+        HeaderPolicy {
+            host: HostHeader::Origin,
+            forwarded: false,
+            via: false,
+            rewrite_location: true,
+        }
+    }
+
+    fn sender(asked: &str) -> Sender<'_> {
+        Sender {
+            peer: Some([10, 0, 0, 1].into()),
+            asked: Some(asked),
+            chunked: false,
+        }
+    }
+
+    fn origin() -> Authority {
+        Authority::parse("api.example:8443").unwrap()
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_stays_on_it() {
+        let mut headers = map(&[
+            ("Host", "localhost:8001"),
+            ("Connection", "keep-alive, X-Private, Upgrade"),
+            ("Keep-Alive", "timeout=5"),
+            ("X-Private", "1"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Proxy-Authorization", "Basic x"),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "x"),
+            ("TE", "gzip"),
+            ("Accept", "*/*"),
+        ]);
+        request(
+            &mut headers,
+            &policy(),
+            &origin(),
+            &sender("localhost:8001"),
+        );
+        assert_eq!(shown(&headers), ["accept: */*", "host: api.example:8443"]);
+    }
+
+    #[test]
+    fn connection_cannot_take_away_what_the_message_needs() {
+        let mut headers = map(&[
+            ("Connection", "host, content-length, authorization, cookie"),
+            ("Content-Length", "3"),
+            ("Authorization", "Bearer x"),
+            ("Cookie", "a=b"),
+        ]);
+        request(&mut headers, &policy(), &origin(), &sender("x"));
+        assert_eq!(
+            shown(&headers),
+            [
+                "authorization: Bearer x",
+                "content-length: 3",
+                "cookie: a=b",
+                "host: api.example:8443"
+            ]
+        );
+    }
+
+    #[test]
+    fn trailers_stay_announced() {
+        let mut headers = map(&[
+            ("TE", "gzip, trailers;q=0.5"),
+            ("Trailer", "x-sum"),
+            ("Connection", "TE"),
+        ]);
+        request(&mut headers, &policy(), &origin(), &sender("x"));
+        assert_eq!(
+            shown(&headers),
+            [
+                "connection: te",
+                "host: api.example:8443",
+                "te: trailers",
+                "trailer: x-sum"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_chunked_body_stays_chunked() {
+        let chunked = Sender {
+            chunked: true,
+            ..sender("x")
+        };
+        let mut headers = map(&[("Transfer-Encoding", "chunked")]);
+        request(&mut headers, &policy(), &origin(), &chunked);
+        assert_eq!(
+            shown(&headers),
+            ["host: api.example:8443", "transfer-encoding: chunked"]
+        );
+    }
+
+    #[test]
+    fn the_host_is_the_one_that_was_chosen() {
+        for (host, expected) in [
+            (HostHeader::Origin, "api.example:8443"),
+            (HostHeader::Preserve, "localhost:8001"),
+            (
+                HostHeader::Literal(HeaderValue::from_static("vhost")),
+                "vhost",
+            ),
+        ] {
+            let mut headers = map(&[("Host", "localhost:8001")]);
+            request(
+                &mut headers,
+                &HeaderPolicy { host, ..policy() },
+                &origin(),
+                &sender("localhost:8001"),
+            );
+            assert_eq!(headers[HOST], expected);
+        }
+    }
+
+    #[test]
+    fn via_and_forwarded_are_added_behind_what_is_there() {
+        let policy = HeaderPolicy {
+            via: true,
+            forwarded: true,
+            ..policy()
+        };
+        let mut headers = map(&[
+            ("Via", "1.1 other"),
+            ("X-Forwarded-For", "192.0.2.1"),
+            ("Connection", "via, forwarded"),
+        ]);
+        request(&mut headers, &policy, &origin(), &sender("localhost:8001"));
+        assert_eq!(
+            shown(&headers),
+            [
+                "forwarded: for=10.0.0.1;proto=http;host=\"localhost:8001\"",
+                "host: api.example:8443",
+                "via: 1.1 mtlsd",
+                "x-forwarded-for: 192.0.2.1, 10.0.0.1",
+                "x-forwarded-host: localhost:8001",
+                "x-forwarded-proto: http",
+            ]
+        );
+    }
+
+    #[test]
+    fn responses_lose_what_would_poison_localhost_and_nothing_else() {
+        let mut headers = map(&[
+            ("Strict-Transport-Security", "max-age=1"),
+            ("Alt-Svc", "h3=\":443\""),
+            ("Connection", "close"),
+            ("Proxy-Status", "cdn; error=x"),
+            ("Set-Cookie", "a=b; Secure"),
+            ("Server", "nginx"),
+        ]);
+        response(&mut headers, &policy(), &origin(), "");
+        assert_eq!(
+            shown(&headers),
+            [
+                "proxy-status: cdn; error=x",
+                "server: nginx",
+                "set-cookie: a=b; Secure"
+            ]
+        );
+    }
+
+    #[test]
+    fn locations_within_the_origin_become_paths() {
+        let cases = [
+            ("https://api.example:8443/a?b#c", "", Some("/a?b#c")),
+            ("https://API.example:8443", "", Some("/")),
+            ("https://api.example:8443?q", "", Some("/?q")),
+            ("https://api.example/a", "", None),
+            ("http://api.example:8443/a", "", None),
+            ("https://other.example:8443/a", "", None),
+            ("https://api.example:8443@evil.example/a", "", None),
+            ("https://api.example:8443//evil.example/a", "", None),
+            ("/a", "", None),
+            ("a/b", "", None),
+            ("https://api.example:8443/v1/a", "/v1", Some("/a")),
+            ("https://api.example:8443/v1", "/v1", Some("/")),
+            ("https://api.example:8443/v10/a", "/v1", None),
+            ("/v1/a", "/v1", Some("/a")),
+            ("/other", "/v1", None),
+            ("/v1//evil.example", "/v1", None),
+        ];
+        for (location, base, expected) in cases {
+            assert_eq!(
+                shorten(location, &origin(), base).as_deref(),
+                expected,
+                "{location}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_base_path_stands_in_front() {
+        let cases = [
+            ("/x?y", "", "/x?y"),
+            ("/x?y", "/v1", "/v1/x?y"),
+            ("http://a.example/x", "", "/x"),
+            ("http://a.example", "", "/"),
+            ("http://a.example", "/v1", "/v1/"),
+            ("*", "/v1", "*"),
+        ];
+        for (uri, base, expected) in cases {
+            assert_eq!(
+                target(&uri.parse().unwrap(), base).to_string(),
+                expected,
+                "{uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_message_is_recognised() {
+        use http::Version;
+        assert!(is_last(
+            &map(&[("Connection", "x, Close")]),
+            Version::HTTP_11
+        ));
+        assert!(!is_last(&map(&[]), Version::HTTP_11));
+        assert!(is_last(&map(&[]), Version::HTTP_10));
+        assert!(!is_last(
+            &map(&[("Connection", "keep-alive")]),
+            Version::HTTP_10
+        ));
+    }
+}

@@ -1,0 +1,127 @@
+//! Waiting with a limit, and ending without haste.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A timer for a wait whose end keeps moving later: it is armed once and moved only when it goes
+/// off too early, so a busy connection pays for a timer about once per timeout and not once per
+/// request.
+#[derive(Default)]
+pub struct Alarm {
+    sleep: RefCell<Option<Pin<Box<Sleep>>>>,
+}
+
+impl Alarm {
+    /// Ready once `deadline` has passed; wakes the task at the latest then.
+    pub fn poll(&self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let mut slot = self.sleep.borrow_mut();
+        let sleep = slot.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// Tells everything that serves to finish, and learns when it has. Cloned into whatever has to
+/// finish; dropping the clone says that it has.
+#[derive(Clone)]
+pub struct Drain {
+    draining: watch::Receiver<bool>,
+}
+
+/// The other end of every [`Drain`].
+pub struct Drainer(watch::Sender<bool>);
+
+impl Drainer {
+    /// A drainer and the first of its [`Drain`]s.
+    pub fn new() -> (Self, Drain) {
+        let (sender, draining) = watch::channel(false);
+        (Self(sender), Drain { draining })
+    }
+
+    /// Asks everybody to finish.
+    pub fn start(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Waits until every [`Drain`] is gone.
+    pub async fn finished(&self) {
+        self.0.closed().await;
+    }
+
+    /// How many [`Drain`]s are left.
+    pub fn left(&self) -> usize {
+        self.0.receiver_count()
+    }
+}
+
+impl Drain {
+    /// Whether it has begun.
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Waits until it begins.
+    pub async fn begun(mut self) {
+        // An error means that the drainer is gone, which is an end as well.
+        let _ = self.draining.wait_for(|draining| *draining).await;
+    }
+}
+
+/// Panics when `MTLSD_FAULT` names `place`; exists in debug builds only, so that tests can see
+/// what becomes of the process when a task of its dies.
+#[inline]
+pub fn fault(place: &str) {
+    if cfg!(debug_assertions) && std::env::var("MTLSD_FAULT").is_ok_and(|named| named == place) {
+        panic!("MTLSD_FAULT names {place}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_goes_off_at_the_deadline_it_is_last_asked_about() {
+        let alarm = Alarm::default();
+        let start = Instant::now();
+        let first = start + Duration::from_secs(1);
+        let second = start + Duration::from_secs(5);
+        poll_fn(|cx| {
+            assert!(alarm.poll(cx, first).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        poll_fn(|cx| alarm.poll(cx, second)).await;
+        assert_eq!(start.elapsed().as_secs(), 5);
+        let sooner = Instant::now() + Duration::from_secs(2);
+        poll_fn(|cx| alarm.poll(cx, sooner)).await;
+        assert_eq!(start.elapsed().as_secs(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_drain_is_finished_when_every_clone_is_gone() {
+        let (drainer, drain) = Drainer::new();
+        let other = drain.clone();
+        drainer.start();
+        drain.begun().await;
+        assert_eq!(drainer.left(), 1);
+        drop(other);
+        drainer.finished().await;
+    }
+}

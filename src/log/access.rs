@@ -1,0 +1,219 @@
+//! A line per request, collected per worker and written out a few times a second.
+
+use std::cell::{Cell, RefCell};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::Method;
+
+use super::sink::Sink;
+
+/// One worker's access lines.
+pub struct Access {
+    sink: Sink,
+    json: bool,
+    lines: RefCell<Vec<u8>>,
+    flushing: Cell<bool>,
+    // The second that was formatted last, and its text: most lines fall into the same one.
+    second: Cell<(u64, [u8; SECOND])>,
+}
+
+/// What a line says.
+pub struct Entry<'a> {
+    /// Which binding, when one was found.
+    pub binding: Option<&'a str>,
+    /// The client's address; `None` on a unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The method.
+    pub method: &'a Method,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// The status that was answered.
+    pub status: u16,
+    /// From the request's head to the answer's last byte.
+    pub elapsed: Duration,
+    /// The origin's host and port.
+    pub origin: Option<&'a str>,
+    /// The address that was connected to, and whether the connection had served before.
+    pub upstream: Option<(SocketAddr, bool)>,
+    /// Which Generation's certificate was presented.
+    pub generation: Option<u64>,
+    /// The kind of failure, as RFC 9209 names it.
+    pub error: Option<&'static str>,
+}
+
+impl Access {
+    /// Lines for `sink`.
+    pub fn new(sink: Sink, json: bool) -> Rc<Self> {
+        Rc::new(Self {
+            sink,
+            json,
+            lines: RefCell::default(),
+            flushing: Cell::new(false),
+            second: Cell::new((u64::MAX, [0; SECOND])),
+        })
+    }
+
+    /// Adds a line. Must be called on the worker's runtime.
+    pub fn record(self: &Rc<Self>, entry: &Entry<'_>) {
+        let mut lines = self.lines.borrow_mut();
+        let written = match self.json {
+            true => self.write_json(&mut lines, entry),
+            false => self.write_text(&mut lines, entry),
+        };
+        debug_assert!(written.is_ok(), "a Vec takes every write");
+        if lines.len() >= BATCH {
+            self.sink.send(std::mem::take(&mut *lines));
+        } else if !self.flushing.replace(true) {
+            // One timer for all lines of the next moment, and none when nothing happens.
+            let access = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(FLUSH).await;
+                access.flush();
+            });
+        }
+    }
+
+    /// Writes out what there is.
+    pub fn flush(&self) {
+        self.flushing.set(false);
+        let lines = self.lines.take();
+        if !lines.is_empty() {
+            self.sink.send(lines);
+        }
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>, entry: &Entry<'_>) -> std::io::Result<()> {
+        out.extend_from_slice(b"{\"timestamp\":\"");
+        self.write_time(out)?;
+        out.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"access\",\"binding\":");
+        // Paths may hold quotes and any UTF-8.
+        serde_json::to_writer(&mut *out, &entry.binding)?;
+        if let Some(peer) = entry.peer {
+            write!(out, ",\"peer\":\"{peer}\"")?;
+        }
+        out.extend_from_slice(b",\"method\":");
+        serde_json::to_writer(&mut *out, entry.method.as_str())?;
+        out.extend_from_slice(b",\"path\":");
+        serde_json::to_writer(&mut *out, entry.path)?;
+        write!(
+            out,
+            ",\"status\":{},\"duration_ms\":{}.{:03}",
+            entry.status,
+            entry.elapsed.as_millis(),
+            entry.elapsed.as_micros() % 1000
+        )?;
+        if let Some(origin) = entry.origin {
+            write!(out, ",\"origin\":\"{origin}\"")?;
+        }
+        if let Some((address, reused)) = entry.upstream {
+            write!(out, ",\"upstream\":\"{address}\",\"reused\":{reused}")?;
+        }
+        if let Some(generation) = entry.generation {
+            write!(out, ",\"generation\":{generation}")?;
+        }
+        if let Some(error) = entry.error {
+            write!(out, ",\"error\":\"{error}\"")?;
+        }
+        out.extend_from_slice(b"}\n");
+        Ok(())
+    }
+
+    fn write_text(&self, out: &mut Vec<u8>, entry: &Entry<'_>) -> std::io::Result<()> {
+        self.write_time(out)?;
+        write!(
+            out,
+            " {} {} {} {} {}.{:03}ms",
+            entry.binding.unwrap_or("-"),
+            entry.method,
+            entry.path,
+            entry.status,
+            entry.elapsed.as_millis(),
+            entry.elapsed.as_micros() % 1000
+        )?;
+        if let Some((address, reused)) = entry.upstream {
+            write!(out, " {address} {}", if reused { "reused" } else { "new" })?;
+        }
+        if let Some(error) = entry.error {
+            write!(out, " {error}")?;
+        }
+        out.push(b'\n');
+        Ok(())
+    }
+
+    fn write_time(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let (mut second, mut text) = self.second.get();
+        if second != now.as_secs() {
+            second = now.as_secs();
+            let moment = UNIX_EPOCH + Duration::from_secs(second);
+            let formatted = humantime::format_rfc3339_seconds(moment).to_string();
+            // "2026-11-23T21:22:08Z" without its Z; a clock beyond the year 9999 is cut.
+            for (to, from) in text.iter_mut().zip(formatted.bytes()) {
+                *to = from;
+            }
+            self.second.set((second, text));
+        }
+        out.extend_from_slice(&text);
+        write!(out, ".{:03}Z", now.subsec_millis())
+    }
+}
+
+/// The length of "2026-11-23T21:22:08".
+const SECOND: usize = 19;
+/// So much is written at once.
+const BATCH: usize = 16 * 1024;
+/// So long a line waits for others.
+const FLUSH: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Flusher;
+
+    fn line(json: bool) -> String {
+        let access = Access::new(
+            Sink::start("test", std::io::sink(), &mut Flusher::default()),
+            json,
+        );
+        access.flushing.set(true);
+        access.record(&Entry {
+            binding: Some("payments"),
+            peer: None,
+            method: &Method::GET,
+            path: "/v1/\"x",
+            status: 200,
+            elapsed: Duration::from_micros(1_204),
+            origin: Some("api.example"),
+            upstream: Some((([127, 0, 0, 1], 443).into(), true)),
+            generation: Some(2),
+            error: None,
+        });
+        String::from_utf8(access.lines.take()).unwrap()
+    }
+
+    #[test]
+    fn json_lines_are_json() {
+        let value: serde_json::Value = serde_json::from_str(&line(true)).unwrap();
+        assert_eq!(value["path"], "/v1/\"x");
+        assert_eq!(value["duration_ms"], 1.204);
+        assert_eq!(value["reused"], true);
+        assert_eq!(value["target"], "access");
+        let time = value["timestamp"].as_str().unwrap();
+        assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
+    }
+
+    #[test]
+    fn text_lines_read_from_left_to_right() {
+        let line = line(false);
+        let rest = line.split_once(' ').unwrap().1;
+        assert_eq!(
+            rest,
+            "payments GET /v1/\"x 200 1.204ms 127.0.0.1:443 reused\n"
+        );
+    }
+}

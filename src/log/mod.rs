@@ -1,0 +1,64 @@
+//! What the process says: diagnostics on stderr, a line per request on stdout, and never a stall
+//! because nobody reads them.
+
+mod access;
+mod sink;
+
+use std::io::IsTerminal;
+
+use tracing::Level;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::config::{LogFormat, LogLevel, LogSettings};
+
+pub use access::{Access, Entry};
+pub use sink::{Flusher, Sink};
+
+/// Starts logging as `settings` say. The [`Sink`] is for access lines, where they are wanted; the
+/// [`Flusher`] writes out what is left when the process ends.
+pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
+    let mut flusher = Flusher::default();
+    let diagnostics = Sink::start("log", std::io::stderr(), &mut flusher);
+    let level = match settings.level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_span_events(FmtSpan::NONE)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(diagnostics);
+    let installed = match is_json(settings.format, std::io::stderr().is_terminal()) {
+        true => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+        // journald and terminals' users know what time it is, but a file's reader does not.
+        false => builder.with_target(false).try_init(),
+    };
+    if let Err(error) = installed {
+        eprintln!("mtlsd: logging is set up already: {error}");
+    }
+    let access = settings
+        .access
+        .then(|| Sink::start("access-log", std::io::stdout(), &mut flusher));
+    (access, flusher)
+}
+
+/// How access lines look under `settings`.
+pub fn access_is_json(settings: &LogSettings) -> bool {
+    is_json(settings.format, std::io::stdout().is_terminal())
+}
+
+fn is_json(format: LogFormat, terminal: bool) -> bool {
+    match format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    }
+}

@@ -1,0 +1,368 @@
+//! Finds the binding a request is for, and the origin it may reach. The rules stand in the README
+//! under "How a request finds its binding"; what they do not cover is refused, never guessed.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::config::{Allowed, Authority, AuthorityRef, Binding, Domain, HTTPS, HostPrefix};
+use crate::error::ForwardError;
+
+/// The listener that a connection came in by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entrance {
+    /// The own listener of the binding with this index.
+    Own(usize),
+    /// The listener of all bindings.
+    Shared,
+}
+
+/// Where a connection arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// By which listener.
+    pub entrance: Entrance,
+    /// The address and port it was accepted on; `None` on a unix socket.
+    pub local: Option<(IpAddr, u16)>,
+}
+
+/// What a request names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked<'a> {
+    /// An absolute URL (RFC 9112 section 3.2.2).
+    Url {
+        /// Whether its scheme is https.
+        https: bool,
+        /// Its authority.
+        authority: AuthorityRef<'a>,
+    },
+    /// A `Host` field; HTTP/1.0 has none.
+    Host(Option<AuthorityRef<'a>>),
+}
+
+/// Where a request goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The index of the binding.
+    pub binding: usize,
+    /// The origin.
+    pub target: Arc<Authority>,
+    /// What in the binding covers that origin.
+    pub by: By,
+}
+
+/// What in a binding covers an origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// Its `origin`: the base path applies.
+    Origin,
+    /// The origin's authority or an exact entry of `allow`.
+    Name,
+    /// A wildcard of `allow`: whoever controls the domain's DNS chooses the address.
+    Wildcard,
+}
+
+/// All bindings, arranged for finding one.
+pub struct Routes {
+    bindings: Vec<Destinations>,
+    // Longest first, so that the first match is the best one.
+    prefixes: Vec<(HostPrefix, usize)>,
+    exact: HashMap<Authority, usize>,
+    // Deepest first.
+    wildcards: Vec<(Domain, usize)>,
+}
+
+/// What a binding is called and where it leads.
+struct Destinations {
+    name: String,
+    hosts: Vec<HostPrefix>,
+    origin: Option<(Arc<Authority>, String)>,
+    exact: Vec<Arc<Authority>>,
+    wildcards: Vec<Domain>,
+}
+
+impl Routes {
+    /// Arranges `bindings`; indices are theirs.
+    pub fn new(bindings: &[Binding]) -> Self {
+        let mut prefixes = Vec::new();
+        let mut exact = HashMap::new();
+        let mut wildcards = Vec::new();
+        let bindings: Vec<_> = bindings.iter().map(Destinations::new).collect();
+        for (at, binding) in bindings.iter().enumerate() {
+            prefixes.extend(binding.hosts.iter().map(|host| (host.clone(), at)));
+            let named = binding
+                .origin
+                .iter()
+                .map(|(origin, _)| origin)
+                .chain(&binding.exact);
+            for authority in named {
+                exact.entry(Authority::clone(authority)).or_insert(at);
+            }
+            wildcards.extend(binding.wildcards.iter().map(|domain| (domain.clone(), at)));
+        }
+        prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.as_str().len()));
+        wildcards.sort_by_key(|(domain, _)| std::cmp::Reverse(domain.depth()));
+        Self {
+            bindings,
+            prefixes,
+            exact,
+            wildcards,
+        }
+    }
+
+    /// Where the request goes that arrived at `at` and names `asked`.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError::Misdirected`], which says what there is.
+    pub fn find(&self, at: Arrival, asked: Asked<'_>) -> Result<Route, ForwardError> {
+        match at.entrance {
+            Entrance::Own(binding) => self.find_own(binding, at, asked),
+            Entrance::Shared => self.find_shared(at, asked),
+        }
+    }
+
+    fn find_own(&self, index: usize, at: Arrival, asked: Asked<'_>) -> Result<Route, ForwardError> {
+        let binding = &self.bindings[index];
+        let host = match asked {
+            Asked::Url { https, authority } => {
+                let port = url_port(https, &authority);
+                if let Some((target, by)) = binding.reach(&authority, port) {
+                    return Ok(route(index, target, by));
+                }
+                if !at.is_named_by(&authority) && !binding.is_called(&authority) {
+                    return Err(binding.foreign(&authority));
+                }
+                authority
+            }
+            Asked::Host(None) => return binding.to_origin(index),
+            Asked::Host(Some(host)) => host,
+        };
+        let port = at.host_port(&host);
+        if let Some((origin, _)) = &binding.origin
+            && origin.matches(&host, port)
+        {
+            return Ok(route(index, Arc::clone(origin), By::Origin));
+        }
+        if let Some(target) = binding
+            .exact
+            .iter()
+            .find(|target| target.matches(&host, port))
+        {
+            return Ok(route(index, Arc::clone(target), By::Name));
+        }
+        // A page of another site that rebinds its name to this address sends that name here:
+        // only names that cannot be somebody else's are let through. On a unix socket there are
+        // no such pages, and people write any word in place of a host.
+        let own = host.is_loopback()
+            || at.is_address(&host)
+            || binding.is_called(&host)
+            || (at.local.is_none() && !host.host().contains('.'));
+        match own {
+            true => binding.to_origin(index),
+            false => Err(binding.foreign(&host)),
+        }
+    }
+
+    fn find_shared(&self, at: Arrival, asked: Asked<'_>) -> Result<Route, ForwardError> {
+        let host = match asked {
+            Asked::Url { https, authority } => {
+                let port = url_port(https, &authority);
+                if let Some(route) = self.claim(&authority, port) {
+                    return Ok(route);
+                }
+                authority
+            }
+            Asked::Host(None) => return Err(self.nameless("a request without a Host field")),
+            Asked::Host(Some(host)) => host,
+        };
+        for (prefix, index) in &self.prefixes {
+            let binding = &self.bindings[*index];
+            match prefix.strip_from(host.host()) {
+                None => {}
+                Some("") => return binding.to_origin(*index),
+                Some(rest) if rest.eq_ignore_ascii_case("localhost") => {
+                    return binding.to_origin(*index);
+                }
+                Some(rest) => {
+                    let Some(rest) = AuthorityRef::parse(rest) else {
+                        continue;
+                    };
+                    let port = at.host_port(&host);
+                    return match binding.reach(&rest, port) {
+                        Some((target, By::Name)) => Ok(route(*index, target, By::Name)),
+                        // An origin-form Host is never admitted by a wildcard: any page could
+                        // have a name below it.
+                        _ => Err(binding.foreign(&rest)),
+                    };
+                }
+            }
+        }
+        let port = at.host_port(&host);
+        match (asked, self.claim(&host, port)) {
+            (Asked::Host(_), Some(route)) if route.by == By::Name => Ok(self.with_base_path(route)),
+            _ => Err(self.nameless(&format!("\"{}\"", host.host()))),
+        }
+    }
+
+    /// The one binding that an authority belongs to.
+    fn claim(&self, authority: &AuthorityRef<'_>, port: u16) -> Option<Route> {
+        let owned = authority.with_port(port);
+        if let Some(binding) = self.exact.get(&owned) {
+            return Some(route(*binding, Arc::new(owned), By::Name));
+        }
+        let (_, binding) = self
+            .wildcards
+            .iter()
+            .find(|(domain, _)| domain.covers(authority, port))?;
+        Some(route(*binding, Arc::new(owned), By::Wildcard))
+    }
+
+    /// An origin-form request for the origin itself gets the origin's base path.
+    fn with_base_path(&self, route: Route) -> Route {
+        match &self.bindings[route.binding].origin {
+            Some((origin, _)) if **origin == *route.target => Route {
+                by: By::Origin,
+                ..route
+            },
+            _ => route,
+        }
+    }
+
+    fn nameless(&self, asked: &str) -> ForwardError {
+        let names: Vec<_> = self
+            .prefixes
+            .iter()
+            .map(|(prefix, _)| prefix.as_str())
+            .collect();
+        ForwardError::Misdirected(format!(
+            "{asked} names no binding. The bindings here: {}. Say which with the Host field, as in \
+             \"Host: {}\"",
+            names.join(", "),
+            names.first().copied().unwrap_or_default(),
+        ))
+    }
+}
+
+impl Arrival {
+    /// The port that a `Host` field means: 443 unless it names another. 80 is what clients that
+    /// speak http mean by nothing, and the listener's own port is how they came here.
+    fn host_port(&self, host: &AuthorityRef<'_>) -> u16 {
+        match host.port() {
+            None | Some(80) => HTTPS,
+            Some(port) if self.local.is_some_and(|(_, own)| own == port) => HTTPS,
+            Some(port) => port,
+        }
+    }
+
+    /// Whether an absolute URL with this authority means mtlsd itself.
+    fn is_named_by(&self, authority: &AuthorityRef<'_>) -> bool {
+        match self.local {
+            None => authority.is_loopback(),
+            Some((_, port)) => {
+                authority.port().unwrap_or(80) == port
+                    && (authority.is_loopback() || self.is_address(authority))
+            }
+        }
+    }
+
+    fn is_address(&self, authority: &AuthorityRef<'_>) -> bool {
+        match (self.local, authority.ip()) {
+            (Some((own, _)), Some(ip)) => own.to_canonical() == ip.to_canonical(),
+            _ => false,
+        }
+    }
+}
+
+impl Destinations {
+    fn new(binding: &Binding) -> Self {
+        let mut exact = Vec::new();
+        let mut wildcards = Vec::new();
+        for allowed in &binding.allow {
+            match allowed {
+                Allowed::Exact(authority) => exact.push(Arc::clone(authority)),
+                Allowed::Below(domain) => wildcards.push(domain.clone()),
+            }
+        }
+        let origin = binding.origin.as_ref();
+        Self {
+            name: binding.name.to_string(),
+            hosts: binding.hosts.clone(),
+            origin: origin.map(|origin| (Arc::clone(&origin.authority), origin.to_string())),
+            exact,
+            wildcards,
+        }
+    }
+
+    /// The origin that an authority names, when this binding may reach it.
+    fn reach(&self, authority: &AuthorityRef<'_>, port: u16) -> Option<(Arc<Authority>, By)> {
+        let named = self
+            .origin
+            .iter()
+            .map(|(origin, _)| origin)
+            .chain(&self.exact);
+        for target in named {
+            if target.matches(authority, port) {
+                return Some((Arc::clone(target), By::Name));
+            }
+        }
+        let covered = self
+            .wildcards
+            .iter()
+            .any(|domain| domain.covers(authority, port));
+        covered.then(|| (Arc::new(authority.with_port(port)), By::Wildcard))
+    }
+
+    /// Whether a host is one of this binding's names, alone or below `.localhost`.
+    fn is_called(&self, host: &AuthorityRef<'_>) -> bool {
+        self.hosts.iter().any(|name| {
+            name.strip_from(host.host())
+                .is_some_and(|rest| rest.is_empty() || rest.eq_ignore_ascii_case("localhost"))
+        })
+    }
+
+    fn to_origin(&self, index: usize) -> Result<Route, ForwardError> {
+        match &self.origin {
+            Some((origin, _)) => Ok(route(index, Arc::clone(origin), By::Origin)),
+            None => Err(ForwardError::Misdirected(format!(
+                "binding \"{}\" has no `origin`: ask it for an absolute URL, as with curl -x, or \
+                 add the origin to [bindings.{}]",
+                self.name, self.name
+            ))),
+        }
+    }
+
+    fn foreign(&self, asked: &AuthorityRef<'_>) -> ForwardError {
+        let leads = match &self.origin {
+            Some((_, url)) => format!("it leads to {url}"),
+            None => "it has no `origin`".to_owned(),
+        };
+        ForwardError::Misdirected(format!(
+            "binding \"{name}\" does not go by \"{host}\" and may not reach it; {leads}. If this is \
+             a name that clients call mtlsd by, add host = [\"{host}\"] to [bindings.{name}]; if it \
+             is an origin for this certificate, add allow = [\"{host}\"]",
+            name = self.name,
+            host = asked.host(),
+        ))
+    }
+}
+
+fn route(binding: usize, target: Arc<Authority>, by: By) -> Route {
+    Route {
+        binding,
+        target,
+        by,
+    }
+}
+
+/// The port that an absolute URL means. With http, 443 stands for 80 and for nothing: the client
+/// was told to say http because mtlsd adds the TLS.
+fn url_port(https: bool, authority: &AuthorityRef<'_>) -> u16 {
+    match (https, authority.port()) {
+        (_, None) | (false, Some(80)) => HTTPS,
+        (_, Some(port)) => port,
+    }
+}
+
+#[cfg(test)]
+mod tests;

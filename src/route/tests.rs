@@ -1,0 +1,248 @@
+//! Every row of the routing table, and what lies just outside each.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::*;
+use crate::config::Draft;
+
+const CONFIG: &str = r#"
+    listen = "127.0.0.1:8080"
+
+    [bindings.payments]
+    listen = "127.0.0.1:8001"
+    origin = "https://api.payments.example/v1"
+    allow = ["files.example:8443", "*.payments.example", "localhost:9443"]
+    certificate = "c"
+
+    [bindings.MY_CERT]
+    host = ["my-cert", "my-cert.default.svc.cluster.local"]
+    origin = "https://other.example:444"
+    certificate = "c"
+
+    [bindings.anywhere]
+    listen = "127.0.0.1:8003"
+    allow = ["*.anywhere.example"]
+    certificate = "c"
+"#;
+
+fn routes() -> Routes {
+    let config = Draft::parse(Path::new("mtlsd.toml"), CONFIG.to_owned())
+        .finish()
+        .unwrap();
+    Routes::new(&config.bindings)
+}
+
+fn tcp(entrance: Entrance, port: u16) -> Arrival {
+    Arrival {
+        entrance,
+        local: Some((Ipv4Addr::new(10, 1, 2, 3).into(), port)),
+    }
+}
+
+fn show(result: Result<Route, ForwardError>) -> String {
+    match result {
+        Ok(Route {
+            binding,
+            target,
+            by,
+        }) => format!("{binding} {target} {by:?}"),
+        Err(ForwardError::Misdirected(_)) => "421".to_owned(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn host(at: Arrival, host: &str) -> String {
+    let host = AuthorityRef::parse(host).unwrap();
+    show(routes().find(at, Asked::Host(Some(host))))
+}
+
+fn url(at: Arrival, url: &str) -> String {
+    let (scheme, authority) = url.split_once("://").unwrap();
+    let authority = AuthorityRef::parse(authority).unwrap();
+    let asked = Asked::Url {
+        https: scheme == "https",
+        authority,
+    };
+    show(routes().find(at, asked))
+}
+
+#[test]
+fn origin_form_on_an_own_listener() {
+    let own = tcp(Entrance::Own(0), 8001);
+    let cases = [
+        ("localhost:8001", "0 api.payments.example Origin"),
+        ("localhost:5", "0 api.payments.example Origin"),
+        ("127.0.0.1:8001", "0 api.payments.example Origin"),
+        ("[::1]", "0 api.payments.example Origin"),
+        ("anything.localhost", "0 api.payments.example Origin"),
+        ("10.1.2.3:8001", "0 api.payments.example Origin"),
+        ("10.1.2.4:8001", "421"),
+        ("payments", "0 api.payments.example Origin"),
+        ("PAYMENTS:8001", "0 api.payments.example Origin"),
+        ("payments.localhost:8001", "0 api.payments.example Origin"),
+        ("api.payments.example", "0 api.payments.example Origin"),
+        ("api.payments.example:80", "0 api.payments.example Origin"),
+        ("api.payments.example:8001", "0 api.payments.example Origin"),
+        ("api.payments.example:444", "421"),
+        ("files.example:8443", "0 files.example:8443 Name"),
+        ("files.example", "421"),
+        ("localhost:9443", "0 localhost:9443 Name"),
+        // A wildcard never admits an origin-form Host.
+        ("www.payments.example", "421"),
+        ("evil.example", "421"),
+        ("my-cert", "421"),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(host(own, asked), expected, "{asked}");
+    }
+    assert_eq!(
+        show(routes().find(own, Asked::Host(None))),
+        "0 api.payments.example Origin"
+    );
+}
+
+#[test]
+fn origin_form_on_a_unix_socket() {
+    let unix = Arrival {
+        entrance: Entrance::Own(0),
+        local: None,
+    };
+    assert_eq!(host(unix, "whatever"), "0 api.payments.example Origin");
+    assert_eq!(host(unix, "localhost"), "0 api.payments.example Origin");
+    assert_eq!(
+        host(unix, "files.example:8443"),
+        "0 files.example:8443 Name"
+    );
+    assert_eq!(host(unix, "evil.example"), "421");
+}
+
+#[test]
+fn origin_form_on_the_shared_listener() {
+    let shared = tcp(Entrance::Shared, 8080);
+    let cases = [
+        ("payments", "0 api.payments.example Origin"),
+        ("payments:8080", "0 api.payments.example Origin"),
+        ("payments.localhost:8080", "0 api.payments.example Origin"),
+        ("my_cert", "1 other.example:444 Origin"),
+        (
+            "my-cert.default.svc.cluster.local",
+            "1 other.example:444 Origin",
+        ),
+        ("payments.files.example:8443", "0 files.example:8443 Name"),
+        ("payments.files.example", "421"),
+        (
+            "payments.api.payments.example:8080",
+            "0 api.payments.example Name",
+        ),
+        ("payments.www.payments.example", "421"),
+        ("payments.evil.example", "421"),
+        ("api.payments.example:8080", "0 api.payments.example Origin"),
+        ("files.example:8443", "0 files.example:8443 Name"),
+        ("www.payments.example", "421"),
+        ("localhost:8080", "421"),
+        ("10.1.2.3:8080", "421"),
+        ("anywhere", "421"),
+        ("nobody", "421"),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(host(shared, asked), expected, "{asked}");
+    }
+    assert_eq!(show(routes().find(shared, Asked::Host(None))), "421");
+}
+
+#[test]
+fn absolute_form_on_an_own_listener() {
+    let own = tcp(Entrance::Own(0), 8001);
+    let cases = [
+        ("http://api.payments.example", "0 api.payments.example Name"),
+        (
+            "https://api.payments.example",
+            "0 api.payments.example Name",
+        ),
+        (
+            "http://api.payments.example:80",
+            "0 api.payments.example Name",
+        ),
+        ("https://api.payments.example:80", "421"),
+        (
+            "https://api.payments.example:443",
+            "0 api.payments.example Name",
+        ),
+        ("http://files.example:8443", "0 files.example:8443 Name"),
+        (
+            "http://a.b.payments.example",
+            "0 a.b.payments.example Wildcard",
+        ),
+        ("http://a.payments.example:8443", "421"),
+        ("http://evil.example", "421"),
+        ("http://localhost:8001", "0 api.payments.example Origin"),
+        ("http://10.1.2.3:8001", "0 api.payments.example Origin"),
+        ("http://localhost:8002", "421"),
+        ("http://localhost:9443", "0 localhost:9443 Name"),
+        ("http://payments", "0 api.payments.example Origin"),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(url(own, asked), expected, "{asked}");
+    }
+}
+
+#[test]
+fn absolute_form_on_the_shared_listener() {
+    let shared = tcp(Entrance::Shared, 8080);
+    let cases = [
+        ("http://api.payments.example", "0 api.payments.example Name"),
+        ("http://other.example:444", "1 other.example:444 Name"),
+        ("http://x.anywhere.example", "2 x.anywhere.example Wildcard"),
+        ("http://anywhere.example", "421"),
+        ("http://payments", "0 api.payments.example Origin"),
+        ("http://payments:8080", "0 api.payments.example Origin"),
+        ("http://localhost:8080", "421"),
+        ("http://evil.example", "421"),
+    ];
+    for (asked, expected) in cases {
+        assert_eq!(url(shared, asked), expected, "{asked}");
+    }
+}
+
+#[test]
+fn a_binding_without_an_origin_wants_absolute_urls() {
+    let own = tcp(Entrance::Own(2), 8003);
+    let localhost = AuthorityRef::parse("localhost:8003").unwrap();
+    let error = routes()
+        .find(own, Asked::Host(Some(localhost)))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "binding \"anywhere\" has no `origin`: ask it for an absolute URL, as with curl -x, or add \
+         the origin to [bindings.anywhere]"
+    );
+    assert_eq!(
+        url(own, "http://x.anywhere.example"),
+        "2 x.anywhere.example Wildcard"
+    );
+}
+
+#[test]
+fn a_421_names_what_there_is_and_the_line_to_add() {
+    let foreign = AuthorityRef::parse("proxy.corp:8001").unwrap();
+    let own = routes()
+        .find(tcp(Entrance::Own(0), 8001), Asked::Host(Some(foreign)))
+        .unwrap_err();
+    assert_eq!(
+        own.to_string(),
+        "binding \"payments\" does not go by \"proxy.corp\" and may not reach it; it leads to \
+         https://api.payments.example/v1. If this is a name that clients call mtlsd by, add \
+         host = [\"proxy.corp\"] to [bindings.payments]; if it is an origin for this certificate, add \
+         allow = [\"proxy.corp\"]"
+    );
+    let shared = routes()
+        .find(tcp(Entrance::Shared, 8080), Asked::Host(Some(foreign)))
+        .unwrap_err();
+    assert_eq!(
+        shared.to_string(),
+        "\"proxy.corp\" names no binding. The bindings here: my-cert.default.svc.cluster.local, \
+         payments, anywhere, my-cert. Say which with the Host field, as in \
+         \"Host: my-cert.default.svc.cluster.local\""
+    );
+}

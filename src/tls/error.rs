@@ -1,0 +1,182 @@
+//! Why an identity, or whom it trusts, could not be loaded.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use humantime::format_rfc3339_seconds;
+
+/// Which of a binding's inputs a [`LoadError`] is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// The certificate chain.
+    Certificate,
+    /// The key.
+    Key,
+    /// The CA bundle.
+    Ca,
+}
+
+/// Why an identity, or whom it trusts, could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file is not there, or may not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which input the file is.
+        input: Input,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file holds no PEM at all.
+    #[error("{} is not PEM: it has no BEGIN line{}", path.display(), if *der { ", and looks like DER or PKCS#12" } else { "" })]
+    NotPem {
+        /// Which input the file is.
+        input: Input,
+        /// The file.
+        path: PathBuf,
+        /// Whether it begins like a DER structure.
+        der: bool,
+    },
+    /// A file holds PEM, and not what is wanted of it.
+    #[error("{} holds no {}, only: {}", path.display(), wanted(*input), found.join(", "))]
+    NothingFound {
+        /// Which input the file is.
+        input: Input,
+        /// The file.
+        path: PathBuf,
+        /// The labels that it does hold.
+        found: Vec<String>,
+    },
+    /// The key needs a password.
+    #[error("the key in {} is encrypted", path.display())]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// PEM or DER that breaks off or makes no sense.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// Which input the file is.
+        input: Input,
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The key is of a kind or size that TLS libraries refuse.
+    #[error("the key in {} cannot be used: {reason}", path.display())]
+    UnusableKey {
+        /// The file.
+        path: PathBuf,
+        /// What the TLS library said.
+        reason: String,
+    },
+    /// The certificate was issued for another key.
+    #[error("{} does not belong to {}: the certificate was issued for another key", key.display(), chain.display())]
+    Mismatch {
+        /// The certificate's file.
+        chain: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// The certificate's time is over.
+    #[error("the certificate in {} expired at {}", path.display(), format_rfc3339_seconds(*not_after))]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// When it ended.
+        not_after: SystemTime,
+    },
+    /// The certificate's time has not come.
+    #[error("the certificate in {} is valid only from {}", path.display(), format_rfc3339_seconds(*not_before))]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// When it begins.
+        not_before: SystemTime,
+    },
+    /// The machine has no certificate authorities.
+    #[error("this machine has no certificate authorities{}", detail.as_ref().map_or(String::new(), |d| format!(" ({d})")))]
+    NoSystemRoots {
+        /// The first thing that went wrong in looking for them.
+        detail: Option<String>,
+    },
+}
+
+impl LoadError {
+    /// Which input is to blame.
+    pub fn input(&self) -> Input {
+        match self {
+            Self::Read { input, .. }
+            | Self::NotPem { input, .. }
+            | Self::NothingFound { input, .. }
+            | Self::Damaged { input, .. } => *input,
+            Self::Encrypted { .. } | Self::UnusableKey { .. } | Self::Mismatch { .. } => Input::Key,
+            Self::Expired { .. } | Self::NotYetValid { .. } => Input::Certificate,
+            Self::NoSystemRoots { .. } => Input::Ca,
+        }
+    }
+
+    /// What to do about it.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "is the path right? It is relative to the configuration file".to_owned()
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "let the user that mtlsd runs as read it: chgrp mtlsd FILE; chmod 640 FILE".to_owned()
+            }
+            Self::Read { .. } => return None,
+            Self::NotPem { input: Input::Key, path, der: true } => format!(
+                "convert it: openssl pkey -inform DER -in {0} -out {0}.pem, or for PKCS#12 \
+                 openssl pkcs12 -in {0} -nodes -out {0}.pem",
+                path.display()
+            ),
+            Self::NotPem { path, der: true, .. } => format!(
+                "convert it: openssl x509 -inform DER -in {0} -out {0}.pem, or for PKCS#12 \
+                 openssl pkcs12 -in {0} -nodes -out {0}.pem",
+                path.display()
+            ),
+            Self::NotPem { .. } => "it must hold a -----BEGIN …----- block".to_owned(),
+            Self::NothingFound { input: Input::Key, found, .. } if found.iter().any(|l| l == "OPENSSH PRIVATE KEY") => {
+                "this is an OpenSSH key; convert a copy of it: ssh-keygen -p -m PEM -f COPY".to_owned()
+            }
+            Self::NothingFound { input: Input::Key, .. } => {
+                "name the file that holds the private key with `key`".to_owned()
+            }
+            Self::NothingFound { .. } => "name the file that holds the CERTIFICATE blocks".to_owned(),
+            Self::Encrypted { path } => format!(
+                "mtlsd takes keys without a password; decrypt a copy: openssl pkey -in {} -out NEW",
+                path.display()
+            ),
+            Self::Damaged { .. } => "was the file cut short while it was copied?".to_owned(),
+            Self::UnusableKey { .. } => {
+                "use an RSA key of at least 2048 bits, an EC key on P-256, P-384 or P-521, or Ed25519".to_owned()
+            }
+            Self::Mismatch { .. } => {
+                "compare: openssl x509 -pubkey -noout -in CERT and openssl pkey -pubout -in KEY print the same for a pair".to_owned()
+            }
+            Self::Expired { .. } => "renew the certificate; if it is new, check this machine's clock".to_owned(),
+            Self::NotYetValid { .. } => "check this machine's clock".to_owned(),
+            Self::NoSystemRoots { .. } => {
+                "install the package ca-certificates, or set `ca` to \"mozilla\" or to a PEM bundle".to_owned()
+            }
+        })
+    }
+
+    /// Whether it may right itself without anyone changing the configuration: a file that a
+    /// renewal has yet to write, or whose permissions it has yet to set.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+}
+
+fn wanted(input: Input) -> &'static str {
+    match input {
+        Input::Certificate | Input::Ca => "certificate",
+        Input::Key => "private key",
+    }
+}

@@ -1,0 +1,124 @@
+//! What a connection to an origin has gone through.
+//!
+//! hyper turns the causes of a failure into text, and a refusal in TLS 1.3 arrives on a read long
+//! after the handshake. So the IO wrapper writes down what it sees, here, and whoever has to
+//! explain a failure reads it.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustls::{AlertDescription, Error};
+
+use crate::error::Failure;
+
+/// The memory of one connection; shared between its IO and the requests sent on it.
+#[derive(Debug, Default)]
+pub struct Facts {
+    read: AtomicU64,
+    written: AtomicU64,
+    failure: OnceLock<Failure>,
+}
+
+impl Facts {
+    /// Bytes of the application that the origin has sent so far.
+    pub fn read(&self) -> u64 {
+        self.read.load(Relaxed)
+    }
+
+    /// Bytes of the application that were handed to TLS so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// Why the connection ended; `None` while nothing was seen.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.get()
+    }
+
+    // Plain loads and stores: only the connection's own IO writes.
+    pub(super) fn add_read(&self, bytes: usize) {
+        self.read.store(self.read() + bytes as u64, Relaxed);
+    }
+
+    pub(super) fn add_written(&self, bytes: usize) {
+        self.written.store(self.written() + bytes as u64, Relaxed);
+    }
+
+    pub(super) fn fail(&self, failure: Failure) {
+        let _ = self.failure.set(failure);
+    }
+}
+
+impl From<&io::Error> for Failure {
+    fn from(error: &io::Error) -> Self {
+        let tls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Error>());
+        match tls {
+            Some(error) => Self::from(error),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated,
+            None => Self::Io(error.kind()),
+        }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::AlertReceived(alert) => Self::Alert(u8::from(*alert), alert_name(*alert)),
+            other => Self::Tls(other.to_string()),
+        }
+    }
+}
+
+/// The alert's name as RFC 8446 section 6 writes it: `unknown_ca`.
+fn alert_name(alert: AlertDescription) -> String {
+    let camel = format!("{alert:?}");
+    if camel.starts_with("Unknown(") {
+        return format!("alert {}", u8::from(alert));
+    }
+    // rustls spells UnknownCA and BadCertificateHashValue.
+    let camel = camel.replace("CA", "Ca").replace("PSK", "Psk");
+    let mut name = String::with_capacity(camel.len() + 4);
+    for (at, letter) in camel.char_indices() {
+        if letter.is_ascii_uppercase() && at > 0 {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_are_named_as_the_rfc_names_them() {
+        let cases = [
+            (AlertDescription::UnknownCA, "unknown_ca"),
+            (
+                AlertDescription::CertificateRequired,
+                "certificate_required",
+            ),
+            (AlertDescription::BadCertificate, "bad_certificate"),
+            (AlertDescription::HandshakeFailure, "handshake_failure"),
+            (AlertDescription::Unknown(200), "alert 200"),
+        ];
+        for (alert, name) in cases {
+            assert_eq!(alert_name(alert), name);
+        }
+    }
+
+    #[test]
+    fn the_first_failure_is_kept() {
+        let facts = Facts::default();
+        facts.fail(Failure::Alert(48, "unknown_ca".to_owned()));
+        facts.fail(Failure::Closed);
+        assert_eq!(
+            facts.failure(),
+            Some(&Failure::Alert(48, "unknown_ca".to_owned()))
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Identities, whom to trust, and TLS connections. The only room that knows rustls.
+
+mod connect;
+mod error;
+mod facts;
+mod generation;
+mod identity;
+mod pem;
+mod stream;
+mod trust;
+
+pub use connect::{HandshakeError, ServerName, connect};
+pub use error::{Input, LoadError};
+pub use facts::Facts;
+pub use generation::{Fingerprint, Generation, Inputs};
+pub use identity::{Identity, Leaf};
+pub use stream::Stream;

@@ -1,0 +1,110 @@
+//! A TLS connection that writes down what happens to it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::error::Failure;
+
+use super::facts::Facts;
+
+/// A client's TLS connection to an origin.
+pub struct Stream {
+    inner: TlsStream<TcpStream>,
+    facts: Arc<Facts>,
+}
+
+impl Stream {
+    pub(super) fn new(inner: TlsStream<TcpStream>, facts: Arc<Facts>) -> Self {
+        Self { inner, facts }
+    }
+
+    /// What this connection has gone through; stays readable when the connection is gone.
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts)
+    }
+
+    fn failed(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        let failure = Failure::from(&error);
+        // A write that fails hides the reason: the origin's alert may lie unread in front of the
+        // reset. One look, without waiting.
+        if matches!(failure, Failure::Io(_)) {
+            let mut scrap = [0; 512];
+            let mut buffer = ReadBuf::new(&mut scrap);
+            if let Poll::Ready(Err(reason)) = Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
+                self.facts.fail(Failure::from(&reason));
+            }
+        }
+        self.facts.fail(failure);
+        error
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = ready!(Pin::new(&mut self.inner).poll_read(cx, buffer));
+        match &result {
+            Ok(()) => match buffer.filled().len() - before {
+                0 => self.facts.fail(Failure::Closed),
+                bytes => self.facts.add_read(bytes),
+            },
+            Err(error) => self.facts.fail(Failure::from(error)),
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.inner).poll_write(cx, data));
+        Poll::Ready(match result {
+            Ok(bytes) => {
+                self.facts.add_written(bytes);
+                Ok(bytes)
+            }
+            Err(error) => Err(self.failed(cx, error)),
+        })
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, data));
+        Poll::Ready(match result {
+            Ok(bytes) => {
+                self.facts.add_written(bytes);
+                Ok(bytes)
+            }
+            Err(error) => Err(self.failed(cx, error)),
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(Pin::new(&mut self.inner).poll_flush(cx));
+        Poll::Ready(result.map_err(|error| self.failed(cx, error)))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
