@@ -25,6 +25,8 @@ pub struct Streamed {
     incoming: RefCell<Incoming>,
     stage: Cell<Stage>,
     since: Cell<Instant>,
+    // Whether anything was read from it: then it cannot be sent a second time.
+    touched: Cell<bool>,
     // Who waits for the answer and wants to know that the body is over.
     waiting: Cell<Option<Waker>>,
 }
@@ -32,7 +34,7 @@ pub struct Streamed {
 /// How far a body has got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// Nothing was read from it: it can still be sent on another connection.
+    /// Nobody has looked at it yet.
     Untouched,
     /// The origin takes what there is; the client is waited for.
     AwaitingClient,
@@ -54,6 +56,7 @@ impl Upload {
             incoming: RefCell::new(incoming),
             stage: Cell::new(Stage::Untouched),
             since: Cell::new(now),
+            touched: Cell::new(false),
             waiting: Cell::new(None),
         }))
     }
@@ -63,6 +66,14 @@ impl Upload {
         match self {
             Self::Empty => Self::Empty,
             Self::Streamed(streamed) => Self::Streamed(Rc::clone(streamed)),
+        }
+    }
+
+    /// Whether all of it can still be sent on another connection.
+    pub fn is_untouched(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(streamed) => !streamed.touched.get(),
         }
     }
 
@@ -126,6 +137,7 @@ impl Body for Upload {
             return Poll::Pending;
         }
         let frame = ready!(polled);
+        streamed.touched.set(true);
         streamed.enter(match &frame {
             None => Stage::Finished,
             Some(Err(_)) => Stage::Failed,

@@ -16,11 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use crate::config::{Authority, HeaderPolicy, HostHeader};
 
 /// What is known about a request besides its head.
-pub struct Sender<'a> {
+pub struct Sender {
     /// The client's address; `None` on a unix socket.
     pub peer: Option<IpAddr>,
-    /// What the client called us, or the origin: `Host`, or the URL's authority.
-    pub asked: Option<&'a str>,
+    /// What the client called us, or the origin: `Host`, or the URL's authority. Only needed where
+    /// the policy repeats it.
+    pub asked: Option<String>,
     /// Whether the client frames its body in chunks.
     pub chunked: bool,
 }
@@ -30,7 +31,7 @@ pub fn request(
     headers: &mut HeaderMap,
     policy: &HeaderPolicy,
     target: &Authority,
-    sender: &Sender<'_>,
+    sender: &Sender,
 ) {
     let trailers = wants_trailers(headers);
     strip_hop_by_hop(headers, Direction::Request);
@@ -42,7 +43,7 @@ pub fn request(
         // hyper would send a GET without its body when nothing says that there is one.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let host = match (&policy.host, sender.asked) {
+    let host = match (&policy.host, sender.asked.as_deref()) {
         (HostHeader::Literal(host), _) => host.clone(),
         (HostHeader::Preserve, Some(asked)) => {
             HeaderValue::from_str(asked).unwrap_or_else(|_| target.header().clone())
@@ -66,6 +67,10 @@ pub fn response(
     target: &Authority,
     base_path: &str,
 ) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9112 section 6.3: the length is not what frames this body, and it is not passed on.
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers, Direction::Response);
     // Both speak of the origin's host; the client would believe them of localhost.
     headers.remove(STRICT_TRANSPORT_SECURITY);
@@ -198,7 +203,7 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Adds what RFC 7239 and its forerunners say about the client.
-fn add_forwarded(headers: &mut HeaderMap, sender: &Sender<'_>) {
+fn add_forwarded(headers: &mut HeaderMap, sender: &Sender) {
     let mut add = |name: HeaderName, value: String| {
         let earlier = headers.get(&name).and_then(|value| value.to_str().ok());
         let value = match earlier {
@@ -215,7 +220,7 @@ fn add_forwarded(headers: &mut HeaderMap, sender: &Sender<'_>) {
         None => "unknown".to_owned(),
     };
     let mut element = format!("for={node};proto=http");
-    if let Some(asked) = sender.asked {
+    if let Some(asked) = &sender.asked {
         element.push_str(&format!(";host=\"{asked}\""));
     }
     add(FORWARDED, element);
@@ -223,7 +228,7 @@ fn add_forwarded(headers: &mut HeaderMap, sender: &Sender<'_>) {
         add(HeaderName::from_static("x-forwarded-for"), peer.to_string());
     }
     headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
-    if let Some(Ok(asked)) = sender.asked.map(HeaderValue::from_str) {
+    if let Some(Ok(asked)) = sender.asked.as_deref().map(HeaderValue::from_str) {
         headers.insert("x-forwarded-host", asked);
     }
 }
@@ -283,10 +288,10 @@ mod tests {
         }
     }
 
-    fn sender(asked: &str) -> Sender<'_> {
+    fn sender(asked: &str) -> Sender {
         Sender {
             peer: Some([10, 0, 0, 1].into()),
-            asked: Some(asked),
+            asked: Some(asked.to_owned()),
             chunked: false,
         }
     }

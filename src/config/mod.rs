@@ -202,6 +202,13 @@ pub struct HeaderPolicy {
     pub rewrite_location: bool,
 }
 
+impl HeaderPolicy {
+    /// Whether the origin is told what the client called mtlsd.
+    pub fn repeats_host(&self) -> bool {
+        self.forwarded || self.host == HostHeader::Preserve
+    }
+}
+
 /// What the origin reads in `Host`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HostHeader {

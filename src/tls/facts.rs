@@ -75,7 +75,7 @@ impl From<&Error> for Failure {
 /// The alert's name as RFC 8446 section 6 writes it: `unknown_ca`.
 fn alert_name(alert: AlertDescription) -> String {
     let camel = format!("{alert:?}");
-    if camel.starts_with("Unknown(") {
+    if camel.contains('(') {
         return format!("alert {}", u8::from(alert));
     }
     // rustls spells UnknownCA and BadCertificateHashValue.

@@ -1,0 +1,240 @@
+//! What a request says about where it goes and how it is framed. Whatever two parsers could read
+//! differently is refused here.
+
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, Method, Version};
+
+use crate::config::AuthorityRef;
+use crate::error::ForwardError;
+use crate::route::Asked;
+
+/// What matters of a request's head, borrowed from it.
+pub struct Message<'a> {
+    /// What it names.
+    pub asked: Asked<'a>,
+    /// The same as it was written.
+    pub text: Option<&'a str>,
+    /// Whether its body is framed in chunks.
+    pub chunked: bool,
+}
+
+impl<'a> Message<'a> {
+    /// # Errors
+    ///
+    /// [`ForwardError::BadRequest`].
+    pub fn of(head: &'a Parts) -> Result<Self, ForwardError> {
+        let chunked = is_chunked(&head.headers)?;
+        let host = host(&head.headers)?;
+        let uri = &head.uri;
+        let connect = head.method == Method::CONNECT;
+        let (asked, text) = match (uri.scheme_str(), uri.authority()) {
+            (scheme @ Some("http" | "https"), Some(authority)) => {
+                let text = authority.as_str();
+                let authority = AuthorityRef::parse(text).ok_or(ForwardError::BadRequest(
+                    "the URL's authority is not host[:port]",
+                ))?;
+                let https = scheme == Some("https");
+                (Asked::Url { https, authority }, Some(text))
+            }
+            (Some(_), _) => {
+                return Err(ForwardError::BadRequest(
+                    "the URL's scheme is neither http nor https",
+                ));
+            }
+            (None, Some(authority)) if connect => {
+                let text = authority.as_str();
+                let authority = AuthorityRef::parse(text).ok_or(ForwardError::BadRequest(
+                    "the target of CONNECT is not host:port",
+                ))?;
+                // The tunnel's port is that of a URL of the scheme that is used in it.
+                let https = authority.port() == Some(443);
+                (Asked::Url { https, authority }, Some(text))
+            }
+            (None, Some(_)) => {
+                return Err(ForwardError::BadRequest(
+                    "the request target is neither a path nor a URL",
+                ));
+            }
+            (None, None) => {
+                let asterisk = uri.path() == "*" && head.method == Method::OPTIONS;
+                if !asterisk && !uri.path().starts_with('/') {
+                    return Err(ForwardError::BadRequest(
+                        "the request target is neither a path nor a URL",
+                    ));
+                }
+                match host {
+                    None if head.version >= Version::HTTP_11 => {
+                        return Err(ForwardError::BadRequest("the request has no Host field"));
+                    }
+                    None => (Asked::Host(None), None),
+                    Some((text, authority)) => (Asked::Host(Some(authority)), Some(text)),
+                }
+            }
+        };
+        Ok(Self {
+            asked,
+            text,
+            chunked,
+        })
+    }
+}
+
+/// The one `Host` field (RFC 9112 section 3.2).
+fn host(headers: &HeaderMap) -> Result<Option<(&str, AuthorityRef<'_>)>, ForwardError> {
+    let mut values = headers.get_all(HOST).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(ForwardError::BadRequest(
+            "the request has several Host fields",
+        ));
+    }
+    let read = value
+        .to_str()
+        .ok()
+        .and_then(|text| Some((text, AuthorityRef::parse(text)?)));
+    match read {
+        Some(read) => Ok(Some(read)),
+        None => Err(ForwardError::BadRequest(
+            "the Host field is not host[:port]",
+        )),
+    }
+}
+
+/// Whether the body is chunked. A list of codings is refused: what one parser takes for the last
+/// of them, another does not (RFC 9112 section 6.1).
+fn is_chunked(headers: &HeaderMap) -> Result<bool, ForwardError> {
+    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(value) = values.next() else {
+        return Ok(false);
+    };
+    match values.next().is_none() && value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        true => Ok(true),
+        false => Err(ForwardError::BadRequest(
+            "the Transfer-Encoding is not just `chunked`",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn refused(method: &str, uri: &str, fields: &[(&str, &str)]) -> String {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        match Message::of(&head) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        let host = ("host", "a");
+        let cases: &[(&str, &str, &[(&str, &str)], &str)] = &[
+            ("GET", "/", &[host], "accepted"),
+            ("GET", "/", &[], "the request has no Host field"),
+            (
+                "GET",
+                "/",
+                &[host, host],
+                "the request has several Host fields",
+            ),
+            (
+                "GET",
+                "/",
+                &[("host", "a, b")],
+                "the Host field is not host[:port]",
+            ),
+            (
+                "GET",
+                "/",
+                &[("host", "u@a")],
+                "the Host field is not host[:port]",
+            ),
+            (
+                "GET",
+                "/",
+                &[("host", "")],
+                "the Host field is not host[:port]",
+            ),
+            ("GET", "http://a/", &[], "accepted"),
+            ("GET", "https://a/", &[], "accepted"),
+            (
+                "GET",
+                "http://a/",
+                &[host, ("host", "b")],
+                "the request has several Host fields",
+            ),
+            (
+                "GET",
+                "http://u:p@a/",
+                &[],
+                "the URL's authority is not host[:port]",
+            ),
+            (
+                "GET",
+                "ftp://a/",
+                &[],
+                "the URL's scheme is neither http nor https",
+            ),
+            (
+                "GET",
+                "a:80",
+                &[host],
+                "the request target is neither a path nor a URL",
+            ),
+            ("OPTIONS", "*", &[host], "accepted"),
+            (
+                "GET",
+                "*",
+                &[host],
+                "the request target is neither a path nor a URL",
+            ),
+            ("CONNECT", "a:80", &[host], "accepted"),
+            (
+                "POST",
+                "/",
+                &[host, ("transfer-encoding", "Chunked")],
+                "accepted",
+            ),
+            (
+                "POST",
+                "/",
+                &[host, ("transfer-encoding", "gzip, chunked")],
+                "the Transfer-Encoding is not just `chunked`",
+            ),
+            (
+                "POST",
+                "/",
+                &[host, ("transfer-encoding", "chunked, chunked")],
+                "the Transfer-Encoding is not just `chunked`",
+            ),
+            (
+                "POST",
+                "/",
+                &[
+                    host,
+                    ("transfer-encoding", "identity"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                "the Transfer-Encoding is not just `chunked`",
+            ),
+        ];
+        for (method, uri, fields, expected) in cases {
+            assert_eq!(
+                refused(method, uri, fields),
+                *expected,
+                "{method} {uri} {fields:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One request from its head to the last byte of its answer: what the access line says, and what
+//! has to be let go of at the end.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::{Method, Request, StatusCode, Uri, Version};
+use tokio::time::Instant;
+
+use crate::config::Authority;
+use crate::log::{Access, Entry};
+use crate::server::{Activity, Client};
+use crate::upstream::Trace;
+
+use super::Service;
+
+/// Dropped when the answer is over, whichever way: then the line is written, and the client's
+/// connection is idle again.
+pub struct Record {
+    access: Option<Rc<Access>>,
+    activity: Arc<Activity>,
+    began: Instant,
+    peer: Option<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    pub version: Version,
+    pub service: Option<Rc<Service>>,
+    pub target: Option<Arc<Authority>>,
+    pub trace: Trace,
+    pub status: StatusCode,
+    pub error: Option<&'static str>,
+    pub in_flight: Option<InFlight>,
+}
+
+/// One of a binding's requests in flight.
+pub struct InFlight(pub Rc<Service>);
+
+impl Record {
+    pub fn begin<B>(
+        access: Option<Rc<Access>>,
+        client: &Client,
+        peer: Option<SocketAddr>,
+        request: &Request<B>,
+    ) -> Self {
+        Self {
+            access,
+            activity: Arc::clone(&client.activity),
+            began: Instant::now(),
+            peer,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            service: None,
+            target: None,
+            trace: Trace::default(),
+            // What a client that went away before the answer would have seen (nginx's number).
+            status: StatusCode::from_u16(499).expect("499 is a status"),
+            error: None,
+            in_flight: None,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.activity.request_ended(now);
+        if let Some(access) = &self.access {
+            access.record(&Entry {
+                binding: self.service.as_ref().map(|service| service.name.as_str()),
+                peer: self.peer,
+                method: &self.method,
+                path: self.uri.path(),
+                status: self.status.as_u16(),
+                elapsed: now - self.began,
+                origin: self.target.as_ref().map(|target| target.as_str()),
+                upstream: self.trace.upstream.get(),
+                generation: self.trace.generation.get(),
+                error: self.error,
+            });
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,191 @@
+//! The answer's body on its way to the client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::body::{Stage, Upload};
+use crate::error::Failure;
+use crate::server::Client;
+use crate::upstream::Lease;
+
+use super::record::Record;
+
+/// The body of what a client is answered.
+pub enum ResponseBody {
+    /// Text of ours.
+    Own(Bytes, Record),
+    /// What the origin sends.
+    Relayed(Box<Relay>),
+}
+
+/// What an answer that is passed on needs besides itself.
+pub struct Relayed {
+    pub lease: Lease,
+    pub upload: Upload,
+    /// Whether nothing comes on the connection after this answer.
+    pub last: bool,
+    /// Whether the client speaks HTTP/1.0, where the end of the connection ends an answer.
+    pub http10: bool,
+    /// How long the origin may be silent.
+    pub silence: Duration,
+}
+
+/// A body that is passed on piece by piece; the next piece is read when the client took the last.
+pub struct Relay {
+    incoming: Incoming,
+    // Given back to the pool with the last byte.
+    lease: Option<Lease>,
+    upload: Upload,
+    last: bool,
+    http10: bool,
+    silence: Duration,
+    // Since when nothing came; not known while something does.
+    silent_since: Option<Instant>,
+    client: Client,
+    record: Record,
+}
+
+/// Why an answer broke off. The client sees its connection end before the answer does.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokenOff {
+    /// The connection to the origin ended.
+    #[error("the response broke off: {0}")]
+    Ended(Failure),
+    /// The origin sent what is no body.
+    #[error("the response is damaged")]
+    Damaged(#[source] hyper::Error),
+    /// The origin went silent.
+    #[error("the origin sent nothing of the response body for {}", humantime::format_duration(*.0))]
+    Silent(Duration),
+}
+
+impl ResponseBody {
+    pub fn relay(incoming: Incoming, relayed: Relayed, client: Client, record: Record) -> Self {
+        let mut relay = Relay {
+            incoming,
+            lease: Some(relayed.lease),
+            upload: relayed.upload,
+            last: relayed.last,
+            http10: relayed.http10,
+            silence: relayed.silence,
+            silent_since: None,
+            client,
+            record,
+        };
+        if relay.incoming.is_end_stream() {
+            relay.finish();
+        }
+        Self::Relayed(Box::new(relay))
+    }
+}
+
+impl Relay {
+    /// The answer is complete: its connection may serve again, if the request is complete too.
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && self.upload.stage() == Stage::Finished
+            && !self.last
+        {
+            lease.give_back();
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.silent_since = None;
+                if self.incoming.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let failure = self
+                    .lease
+                    .as_ref()
+                    .and_then(|lease| lease.facts().failure().cloned());
+                let broken = match failure {
+                    Some(failure) => BrokenOff::Ended(failure),
+                    None => BrokenOff::Damaged(error),
+                };
+                Poll::Ready(Some(Err(self.break_off(broken))))
+            }
+            Poll::Pending => self.poll_silence(cx),
+        }
+    }
+
+    fn poll_silence(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        loop {
+            // An origin that takes a long upload while it answers is not silent.
+            let moved = self
+                .upload
+                .since()
+                .map_or(since, |upload| upload.max(since));
+            let deadline = moved + self.silence;
+            if self.client.alarm.poll(cx, deadline).is_pending() {
+                return Poll::Pending;
+            }
+            if deadline <= Instant::now()
+                && self.upload.since().is_none_or(|upload| upload <= moved)
+            {
+                return Poll::Ready(Some(Err(self.break_off(BrokenOff::Silent(self.silence)))));
+            }
+        }
+    }
+
+    fn break_off(&mut self, why: BrokenOff) -> BrokenOff {
+        self.record.error = Some(match why {
+            BrokenOff::Silent(_) => "connection_read_timeout",
+            BrokenOff::Ended(_) | BrokenOff::Damaged(_) => "http_response_incomplete",
+        });
+        if self.http10 {
+            self.client.activity.reset_at_end();
+        }
+        tracing::debug!(error = %why, "answer cut short");
+        why
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Own(text, _) if text.is_empty() => Poll::Ready(None),
+            Self::Own(text, _) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+            Self::Relayed(relay) => relay.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(text, _) => text.is_empty(),
+            Self::Relayed(relay) => relay.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(text, _) => SizeHint::with_exact(text.len() as u64),
+            Self::Relayed(relay) => relay.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A client's socket, and what is known about the silence on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use super::accept::Accepted;
+
+/// A client's connection. Its type is `Send`, as hyper demands of what it may upgrade, though it
+/// never leaves its worker.
+pub struct Socket {
+    stream: Stream,
+    activity: Arc<Activity>,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What a client connection is waiting for, and since when. Written by the socket and by whoever
+/// answers, read by the connection's clock.
+#[derive(Debug)]
+pub struct Activity {
+    born: Instant,
+    phase: AtomicU8,
+    // Microseconds after `born`.
+    since: AtomicU64,
+    blocked: AtomicU64,
+    answered: AtomicBool,
+    reset: AtomicBool,
+}
+
+/// What a client connection is waiting for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// The first byte of a request.
+    Idle,
+    /// The rest of a request's head.
+    Head,
+    /// The answer.
+    Busy,
+}
+
+impl Socket {
+    /// Takes an accepted connection into the runtime of this thread.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be registered there.
+    pub fn new(accepted: Accepted) -> io::Result<Self> {
+        let stream = match accepted {
+            Accepted::Tcp(stream) => {
+                stream.set_nodelay(true)?;
+                Stream::Tcp(TcpStream::from_std(stream)?)
+            }
+            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        };
+        Ok(Self {
+            stream,
+            activity: Arc::new(Activity::new()),
+        })
+    }
+
+    /// The address that the client connected to; `None` on a unix socket.
+    pub fn local(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// What it is waiting for.
+    pub fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
+    }
+
+    /// Writes `bytes` if they can be written at once.
+    pub fn try_write(&self, bytes: &[u8]) {
+        // Whoever does not take it has been told enough by the end of the connection.
+        let _ = match &self.stream {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Unix(stream) => stream.try_write(bytes),
+        };
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.activity.reset.load(Relaxed)
+            && let Stream::Tcp(stream) = &self.stream
+        {
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            born: Instant::now(),
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since: AtomicU64::new(0),
+            blocked: AtomicU64::new(NOT),
+            answered: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
+        }
+    }
+
+    /// What is waited for.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Busy,
+        }
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Instant {
+        self.born + Duration::from_micros(self.since.load(Relaxed))
+    }
+
+    /// Since when the client has taken nothing of what is ready for it.
+    pub fn blocked_since(&self) -> Option<Instant> {
+        match self.blocked.load(Relaxed) {
+            NOT => None,
+            micros => Some(self.born + Duration::from_micros(micros)),
+        }
+    }
+
+    /// Whether a request came on it yet.
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Relaxed)
+    }
+
+    /// A request's head is complete.
+    pub fn request_began(&self) {
+        self.answered.store(true, Relaxed);
+        self.phase.store(Phase::Busy as u8, Relaxed);
+    }
+
+    /// Its answer is over, at `now`.
+    pub fn request_ended(&self, now: Instant) {
+        self.enter(Phase::Idle, now);
+    }
+
+    /// The answer broke off: the connection must end in a reset, because to an HTTP/1.0 client an
+    /// orderly end would mean that the answer is complete.
+    pub fn reset_at_end(&self) {
+        self.reset.store(true, Relaxed);
+    }
+
+    fn enter(&self, phase: Phase, now: Instant) {
+        self.since.store(self.micros(now), Relaxed);
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        now.duration_since(self.born).as_micros() as u64
+    }
+
+    fn wrote(&self, pending: bool) {
+        let was = self.blocked.load(Relaxed);
+        if pending && was == NOT {
+            self.blocked.store(self.micros(Instant::now()), Relaxed);
+        } else if !pending && was != NOT {
+            self.blocked.store(NOT, Relaxed);
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = match &mut this.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        if polled.is_ready()
+            && buffer.filled().len() > before
+            && this.activity.phase() == Phase::Idle
+        {
+            this.activity.enter(Phase::Head, Instant::now());
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, data),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, data),
+        };
+        this.activity.wrote(polled.is_pending());
+        polled
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, data),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, data),
+        };
+        this.activity.wrote(polled.is_pending());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Sockets hold nothing back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.activity.reset.load(Relaxed) {
+            // An orderly end first would make the reset that follows unnoticed.
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// No moment.
+const NOT: u64 = u64::MAX;

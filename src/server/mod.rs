@@ -1,0 +1,12 @@
+//! Listening, accepting, and serving one client connection.
+
+mod accept;
+mod connection;
+mod io;
+mod listener;
+mod unix;
+
+pub use accept::{Accepted, Acceptor, Stop};
+pub use connection::{Client, Settings, serve};
+pub use io::{Activity, Socket};
+pub use listener::{BindError, Listener, bind};

@@ -1,0 +1,238 @@
+//! A new connection to an origin: name, TCP, TLS, HTTP; each with its own way to fail, and all of
+//! them together within `connect_timeout`.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::body::Upload;
+use crate::config::Authority;
+use crate::error::{Failure, ForwardError};
+use crate::tls::{self, Facts, Generation, HandshakeError, ServerName};
+
+use super::Settings;
+use super::address::is_public;
+use super::pool::Hold;
+
+/// Whom to connect to.
+pub struct Dial<'a> {
+    pub target: &'a Authority,
+    pub settings: &'a Settings,
+    /// Whether to refuse addresses that are not public.
+    pub public_only: bool,
+}
+
+/// A connection that is ready for requests. Another task of this worker drives it.
+pub struct Made {
+    pub sender: http1::SendRequest<Upload>,
+    pub facts: Arc<Facts>,
+    pub address: SocketAddr,
+}
+
+impl Dial<'_> {
+    /// Connects as `generation`. The connection keeps `hold` until it is closed; `reached` is
+    /// told the address as soon as TCP is there.
+    pub async fn connect(
+        &self,
+        generation: &Generation,
+        deadline: Instant,
+        hold: Hold,
+        reached: impl FnOnce(SocketAddr),
+    ) -> Result<Made, ForwardError> {
+        match timeout_at(deadline, self.handshake(generation, reached)).await {
+            Ok(connected) => {
+                let (stream, address) = connected?;
+                Ok(drive(stream, address, hold).await?)
+            }
+            Err(_) => Err(ForwardError::TimeoutConnecting(
+                self.settings.timeouts.connect,
+            )),
+        }
+    }
+
+    async fn handshake(
+        &self,
+        generation: &Generation,
+        reached: impl FnOnce(SocketAddr),
+    ) -> Result<(tls::Stream, SocketAddr), ForwardError> {
+        let name = self
+            .settings
+            .server_name
+            .as_deref()
+            .unwrap_or(self.target.host());
+        let name =
+            ServerName::parse(name).ok_or_else(|| ForwardError::ServerName(name.to_owned()))?;
+        let (tcp, address) = first_of(self.addresses().await?).await?;
+        reached(address);
+        // Requests are written whole; waiting to fill a segment would only delay them.
+        if let Err(error) = tcp.set_nodelay(true) {
+            return Err(ForwardError::Dial(address, Failure::Io(error.kind())));
+        }
+        match tls::connect(generation, name, tcp).await {
+            Ok(stream) => Ok((stream, address)),
+            Err(HandshakeError::Certificate(reason)) => Err(ForwardError::Certificate(reason)),
+            Err(HandshakeError::Failed(failure)) => Err(ForwardError::Handshake(failure)),
+        }
+    }
+
+    /// The addresses to try, in the order to try them.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, ForwardError> {
+        let (host, port) = match &self.settings.connect_to {
+            Some(to) => (&*to.host, to.port.unwrap_or(self.target.port())),
+            None => (self.target.host(), self.target.port()),
+        };
+        let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, port)],
+            Err(_) => lookup_host((host, port))
+                .await
+                .map_err(|error| ForwardError::Dns(host.to_owned(), error.to_string()))?
+                .collect(),
+        };
+        if found.is_empty() {
+            return Err(ForwardError::Dns(host.to_owned(), "it has none".to_owned()));
+        }
+        // Naming an address to dial is consent to it.
+        if !self.public_only || self.settings.connect_to.is_some() {
+            return Ok(alternate(found));
+        }
+        let public: Vec<_> = found
+            .into_iter()
+            .filter(|address| is_public(address.ip()))
+            .collect();
+        match public.is_empty() {
+            true => Err(ForwardError::NotPublic(host.to_owned())),
+            false => Ok(alternate(public)),
+        }
+    }
+}
+
+/// Speaks HTTP on the connection, from a task that ends with it.
+async fn drive(stream: tls::Stream, address: SocketAddr, hold: Hold) -> Result<Made, ForwardError> {
+    let facts = stream.facts();
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| ForwardError::Protocol(error.to_string()))?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%address, %error, "connection to the origin ended");
+        }
+        drop(hold);
+    });
+    Ok(Made {
+        sender,
+        facts,
+        address,
+    })
+}
+
+/// Alternates between the families, beginning with the one the system prefers (RFC 8305
+/// section 4).
+fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
+    let mut ordered = Vec::with_capacity(first.len() + second.len());
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    loop {
+        match (first.next(), second.next()) {
+            (None, None) => return ordered,
+            (one, other) => ordered.extend(one.into_iter().chain(other)),
+        }
+    }
+}
+
+type Attempt = Pin<Box<dyn Future<Output = (SocketAddr, io::Result<TcpStream>)>>>;
+
+/// Connects to whichever address answers first, starting the next attempt when one fails or has
+/// not answered for a quarter of a second (RFC 8305 section 5).
+async fn first_of(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), ForwardError> {
+    let mut left = addresses.into_iter();
+    let mut running: Vec<Attempt> = Vec::new();
+    let mut failed = None;
+    loop {
+        let started = left.next();
+        if let Some(address) = started {
+            running.push(Box::pin(async move {
+                (address, TcpStream::connect(address).await)
+            }));
+        }
+        let more = left.len() > 0;
+        let mut stagger = Box::pin(sleep(STAGGER));
+        let step = poll_fn(|cx| {
+            let mut at = 0;
+            while at < running.len() {
+                match running[at].as_mut().poll(cx) {
+                    Poll::Ready((address, Ok(stream))) => {
+                        return Poll::Ready(Some(Ok((stream, address))));
+                    }
+                    Poll::Ready((address, Err(error))) => {
+                        drop(running.swap_remove(at));
+                        return Poll::Ready(Some(Err((address, error.kind()))));
+                    }
+                    Poll::Pending => at += 1,
+                }
+            }
+            match more && stagger.as_mut().poll(cx).is_ready() {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
+        });
+        match step.await {
+            Some(Ok(connected)) => return Ok(connected),
+            Some(Err((address, kind))) => {
+                // The first failure is that of the address the system prefers.
+                let failure = failed.get_or_insert(ForwardError::Dial(address, Failure::Io(kind)));
+                if running.is_empty() && !more {
+                    return Err(failure.clone());
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+const STAGGER: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_alternate_beginning_with_the_preferred_one() {
+        let read = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter().map(|a| a.parse().unwrap()).collect()
+        };
+        let ordered = alternate(read(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"]));
+        assert_eq!(
+            ordered,
+            read(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"])
+        );
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_when_one_refuses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = {
+            let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            gone.local_addr().unwrap()
+        };
+        let (_, reached) = first_of(vec![closed, open]).await.unwrap();
+        assert_eq!(reached, open);
+        let error = first_of(vec![closed, closed]).await.unwrap_err();
+        assert_eq!(
+            error,
+            ForwardError::Dial(closed, Failure::Io(io::ErrorKind::ConnectionRefused))
+        );
+    }
+}

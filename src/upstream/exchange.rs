@@ -1,0 +1,119 @@
+//! One request on one connection: out it goes, and either the head of an answer comes back, or
+//! the reason why none did.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::body::{Stage, Upload};
+use crate::config::Timeouts;
+use crate::error::{Failure, ForwardError};
+use crate::lifecycle::Alarm;
+
+use super::pool::Lease;
+
+/// Why there is no answer, and what is known about the attempt.
+pub struct Unanswered {
+    pub error: ForwardError,
+    /// The request, when it never left.
+    pub unsent: Option<Request<Upload>>,
+    /// Whether the connection ended (rather than a wait).
+    pub ended: bool,
+    /// Whether anything was written to the connection.
+    pub wrote: bool,
+    /// Whether anything came back.
+    pub read: bool,
+}
+
+/// Sends `request`, whose body is also `upload`, and waits for the head of the answer.
+pub async fn exchange(
+    lease: &mut Lease,
+    request: Request<Upload>,
+    upload: Upload,
+    timeouts: &Timeouts,
+    alarm: &Alarm,
+) -> Result<Response<Incoming>, Unanswered> {
+    let facts = lease.facts();
+    let before = (facts.written(), facts.read());
+    let began = Instant::now();
+    let mut answer = pin!(lease.sender().try_send_request(request));
+    let waited = poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Ok(answer));
+        }
+        loop {
+            let wait = Wait::of(&upload, began, timeouts);
+            if alarm.poll(cx, wait.until).is_pending() {
+                // The end of the body begins another wait, which may be a shorter one.
+                upload.wake_at_end(cx);
+                return Poll::Pending;
+            }
+            // The body may have moved on since the alarm was set.
+            if Wait::of(&upload, began, timeouts).until <= Instant::now() {
+                return Poll::Ready(Err(wait.error));
+            }
+        }
+    })
+    .await;
+    let unanswered = |error, unsent, ended| Unanswered {
+        error,
+        unsent,
+        ended,
+        wrote: facts.written() > before.0,
+        read: facts.read() > before.1,
+    };
+    match waited {
+        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(unanswered(ForwardError::Upgrade, None, false))
+        }
+        Ok(Ok(response)) => Ok(response),
+        Err(error) => Err(unanswered(error, None, false)),
+        Ok(Err(mut failed)) => {
+            let unsent = failed.take_message();
+            let error = explain(failed.error(), &upload, facts.failure());
+            Err(unanswered(error, unsent, true))
+        }
+    }
+}
+
+/// What is waited for, until when, and what it is called when it does not come.
+struct Wait {
+    until: Instant,
+    error: ForwardError,
+}
+
+impl Wait {
+    fn of(upload: &Upload, began: Instant, timeouts: &Timeouts) -> Self {
+        let since = upload.since().unwrap_or(began);
+        match upload.stage() {
+            Stage::Finished => Self {
+                until: since.max(began) + timeouts.response,
+                error: ForwardError::Timeout(timeouts.response),
+            },
+            Stage::AwaitingClient => Self {
+                until: since + timeouts.body,
+                error: ForwardError::ClientStalled(timeouts.body),
+            },
+            Stage::Untouched | Stage::AwaitingOrigin | Stage::Failed => Self {
+                until: since.max(began) + timeouts.body,
+                error: ForwardError::OriginStalled(timeouts.body),
+            },
+        }
+    }
+}
+
+/// Who is to blame for an error of hyper's. What happened to the connection is known from the
+/// connection itself; hyper's error only says whether it was the message or its carrier.
+fn explain(error: &hyper::Error, upload: &Upload, failure: Option<&Failure>) -> ForwardError {
+    if upload.stage() == Stage::Failed {
+        return ForwardError::BadRequest("the request body broke off or is not framed as it says");
+    }
+    if error.is_parse() {
+        return ForwardError::Protocol(error.to_string());
+    }
+    ForwardError::Terminated(failure.cloned().unwrap_or(Failure::Closed))
+}

@@ -1,0 +1,261 @@
+//! One binding's side towards its origins, on one worker: a pool under each Generation,
+//! connecting, sending, and sending again where that is safe.
+
+mod address;
+mod connect;
+mod exchange;
+mod pool;
+mod slots;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::body::Upload;
+use crate::config::{Authority, Binding, ConnectTo, Limits, Timeouts};
+use crate::error::ForwardError;
+use crate::lifecycle::Alarm;
+use crate::tls::Generation;
+
+use connect::Dial;
+use exchange::Unanswered;
+use pool::{Acquired, Pool};
+
+pub use pool::Lease;
+pub use slots::Slots;
+
+/// A Generation together with the count of connections that were opened under it; the count is
+/// shared by all workers, and ends with the Generation.
+#[derive(Clone)]
+pub struct Published {
+    /// The identity and its TLS configuration.
+    pub generation: Arc<Generation>,
+    /// The connections under it.
+    pub slots: Arc<Slots>,
+}
+
+/// What a worker keeps of one binding.
+pub struct Upstream {
+    settings: Rc<Settings>,
+    pool: RefCell<Rc<Pool>>,
+    worker: usize,
+    ask: Rc<Ask>,
+}
+
+/// Asks the worker with this index to give up a connection of this binding.
+pub type Ask = dyn Fn(usize);
+
+/// What the user decided about this binding's connections.
+struct Settings {
+    timeouts: Timeouts,
+    limits: Limits,
+    server_name: Option<Box<str>>,
+    connect_to: Option<ConnectTo>,
+    allow_private: bool,
+}
+
+/// A request that is ready for its origin.
+pub struct Outbound {
+    /// Its head.
+    pub head: Parts,
+    /// Its body.
+    pub upload: Upload,
+    /// The origin.
+    pub target: Arc<Authority>,
+    /// Whether the origin's addresses must be public.
+    pub public_only: bool,
+}
+
+/// An origin's answer.
+pub struct Inbound {
+    /// Its head, and its body that is still coming.
+    pub response: Response<Incoming>,
+    /// The connection it comes on.
+    pub lease: Lease,
+}
+
+/// What is known about an attempt, for the log, whatever became of it.
+#[derive(Default)]
+pub struct Trace {
+    /// The address, and whether the connection had served before.
+    pub upstream: Cell<Option<(SocketAddr, bool)>>,
+    /// The Generation that was presented.
+    pub generation: Cell<Option<u64>>,
+}
+
+impl Upstream {
+    /// The upstream of `binding` on the worker with this index, under `published`.
+    pub fn new(binding: &Binding, published: Published, worker: usize, ask: Rc<Ask>) -> Self {
+        let settings = Rc::new(Settings {
+            timeouts: binding.timeouts,
+            limits: binding.limits,
+            server_name: binding.server_name.clone(),
+            connect_to: binding.connect_to.clone(),
+            allow_private: binding.allow_private,
+        });
+        let pool = Pool::new(Rc::clone(&settings), published, worker, Rc::clone(&ask));
+        Self {
+            settings,
+            pool: RefCell::new(pool),
+            worker,
+            ask,
+        }
+    }
+
+    /// From here on, new requests use `published`. Idle connections of the Generation before are
+    /// closed at once, busy ones when they are done.
+    pub fn publish(&self, published: Published) {
+        let settings = Rc::clone(&self.settings);
+        let pool = Pool::new(settings, published, self.worker, Rc::clone(&self.ask));
+        self.pool.replace(pool).retire();
+    }
+
+    /// Gives up a connection for another worker: an idle one now, or the next one that would
+    /// become idle.
+    pub fn give_up_one(&self) {
+        self.pool.borrow().give_up_one();
+    }
+
+    /// Closes every idle connection.
+    pub fn close_idle(&self) {
+        self.pool.borrow().close_idle();
+    }
+
+    /// Sends a request and waits for the head of its answer, with `alarm` as the timer.
+    ///
+    /// A request goes out once more, on a fresh connection, when nothing of it was written, or
+    /// when a reused connection ended before a byte of an answer and the method is safe
+    /// (RFC 9110 section 9.2.1) and nothing of its body was read.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer: who is to blame, and why.
+    pub async fn send(
+        &self,
+        request: Outbound,
+        alarm: &Alarm,
+        trace: &Trace,
+    ) -> Result<Inbound, ForwardError> {
+        let Outbound {
+            head,
+            upload,
+            target,
+            public_only,
+        } = request;
+        let mut request = Request::from_parts(head, upload);
+        let mut fresh = false;
+        loop {
+            let mut lease = self.connection(&target, public_only, fresh, trace).await?;
+            // Only a reused connection can have ended without anybody having noticed, so only
+            // then is a copy of the head worth its cost.
+            let copy = lease.is_reused().then(|| Copy::of(&request));
+            let upload = request.body().share();
+            let unanswered = match exchange::exchange(
+                &mut lease,
+                request,
+                upload,
+                &self.settings.timeouts,
+                alarm,
+            )
+            .await
+            {
+                Ok(response) => return Ok(Inbound { response, lease }),
+                Err(unanswered) => unanswered,
+            };
+            request = self.second_chance(unanswered, copy)?;
+            fresh = true;
+        }
+    }
+
+    /// The request again, if it may be sent once more.
+    fn second_chance(
+        &self,
+        unanswered: Unanswered,
+        copy: Option<Copy>,
+    ) -> Result<Request<Upload>, ForwardError> {
+        let Some(copy) = copy else {
+            return Err(unanswered.error);
+        };
+        if let Some(request) = unanswered.unsent {
+            return Ok(request);
+        }
+        let untouched = copy.upload.is_untouched();
+        let unseen = unanswered.ended && !unanswered.wrote;
+        let safe = unanswered.ended && !unanswered.read && is_safe(&copy.head.method);
+        match untouched && (unseen || safe) {
+            true => Ok(Request::from_parts(copy.head, copy.upload)),
+            false => Err(unanswered.error),
+        }
+    }
+
+    /// A connection to `target`: an idle one unless `fresh`, else a new one.
+    async fn connection(
+        &self,
+        target: &Arc<Authority>,
+        public_only: bool,
+        fresh: bool,
+        trace: &Trace,
+    ) -> Result<Lease, ForwardError> {
+        let patience = self.settings.timeouts.connect;
+        let deadline = Instant::now() + patience;
+        loop {
+            let pool = Rc::clone(&self.pool.borrow());
+            trace.generation.set(Some(pool.generation().number()));
+            let permit = match pool.acquire(target, fresh, deadline).await? {
+                Acquired::Connection(lease) => {
+                    trace.upstream.set(Some((lease.address(), true)));
+                    return Ok(lease);
+                }
+                Acquired::Permit(permit) => permit,
+                // Another Generation was published while this one had no connection to give.
+                Acquired::Retired => continue,
+            };
+            let dial = Dial {
+                target,
+                settings: &self.settings,
+                public_only: public_only && !self.settings.allow_private,
+            };
+            let hold = pool.hold(permit);
+            let made = dial.connect(
+                pool.generation(),
+                Instant::now() + patience,
+                hold,
+                |address| {
+                    trace.upstream.set(Some((address, false)));
+                },
+            );
+            return Ok(pool.lease(target, made.await?));
+        }
+    }
+}
+
+/// A request's head and the hold on its body, kept in case it must go out again.
+struct Copy {
+    head: Parts,
+    upload: Upload,
+}
+
+impl Copy {
+    fn of(request: &Request<Upload>) -> Self {
+        let mut head = Request::new(()).into_parts().0;
+        head.method = request.method().clone();
+        head.uri = request.uri().clone();
+        head.version = request.version();
+        head.headers = request.headers().clone();
+        Self {
+            head,
+            upload: request.body().share(),
+        }
+    }
+}
+
+/// Methods that a request may be repeated with though the origin may have acted on it.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}

@@ -1,0 +1,126 @@
+//! The count of connections under one Generation, over all workers, and who could give one up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The right to have one connection; given back when it is dropped.
+pub type Permit = OwnedSemaphorePermit;
+
+/// `max_connections` of one binding under one Generation.
+#[derive(Debug)]
+pub struct Slots {
+    most: usize,
+    free: Arc<Semaphore>,
+    // Requests that wait for a slot, over all workers.
+    waiting: AtomicUsize,
+    workers: Box<[Holdings]>,
+}
+
+/// What one worker holds. Written by that worker only; on a cache line of its own, so that
+/// counting costs the others nothing.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Holdings {
+    idle: AtomicUsize,
+    open: AtomicUsize,
+}
+
+/// Counts its owner as waiting while it lives.
+pub struct Waiting<'a>(&'a Slots);
+
+impl Slots {
+    /// `most` slots for this many workers.
+    pub fn new(most: usize, workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            waiting: AtomicUsize::new(0),
+            workers: (0..workers).map(|_| Holdings::default()).collect(),
+        })
+    }
+
+    /// How many there are.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// A slot, if one is free.
+    pub fn try_take(&self) -> Option<Permit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
+    /// A slot, as soon as one is free; first come, first served.
+    pub async fn take(&self) -> Permit {
+        let taken = Arc::clone(&self.free).acquire_owned().await;
+        taken.expect("the semaphore is never closed")
+    }
+
+    /// Counts the caller as waiting.
+    pub fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Relaxed);
+        Waiting(self)
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// The worker that had best give up a connection: one with an idle one, else the one with the
+    /// most. `None` when nobody has any.
+    pub fn richest(&self) -> Option<usize> {
+        let wealth = |holdings: &Holdings| {
+            let idle = holdings.idle.load(Relaxed);
+            (idle > 0, holdings.open.load(Relaxed).max(idle))
+        };
+        let (index, holdings) = self
+            .workers
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, holdings)| wealth(holdings))?;
+        (wealth(holdings) > (false, 0)).then_some(index)
+    }
+
+    /// Says how many idle connections a worker has.
+    pub fn set_idle(&self, worker: usize, count: usize) {
+        self.workers[worker].idle.store(count, Relaxed);
+    }
+
+    /// Says how many connections a worker has altogether.
+    pub fn set_open(&self, worker: usize, count: usize) {
+        self.workers[worker].open.store(count, Relaxed);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_asked_for_before_a_busy_one() {
+        let slots = Slots::new(8, 3);
+        assert_eq!(slots.richest(), None);
+        slots.set_open(0, 5);
+        slots.set_open(1, 1);
+        assert_eq!(slots.richest(), Some(0));
+        slots.set_idle(1, 1);
+        assert_eq!(slots.richest(), Some(1));
+    }
+
+    #[test]
+    fn there_are_never_more_than_most() {
+        let slots = Slots::new(2, 1);
+        let held: Vec<_> = (0..3).filter_map(|_| slots.try_take()).collect();
+        assert_eq!(held.len(), 2);
+        drop(held);
+        assert!(slots.try_take().is_some());
+    }
+}

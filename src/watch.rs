@@ -1,0 +1,305 @@
+//! Notices that files have changed, whichever way they were replaced.
+//!
+//! Directories are watched, never files: replacing a mounted secret swaps a link beside the file,
+//! and a watch on the file would stay with the version that is gone. What an event says happened
+//! is not believed either; it only says which name to look at again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use notify::event::AccessKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+/// Watches everything that decides what a set of paths leads to.
+pub struct Watcher {
+    inner: RecommendedWatcher,
+    // Which of the paths, by index, each name decides about.
+    names: HashMap<PathBuf, BTreeSet<usize>>,
+    directories: BTreeSet<PathBuf>,
+}
+
+/// Something happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// To these names.
+    Names(Vec<PathBuf>),
+    /// The system lost track: to anything.
+    Anything,
+}
+
+impl Watcher {
+    /// A watcher that tells `on_change` from a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the system offers no more watchers.
+    pub fn new(on_change: impl Fn(Change) + Send + 'static) -> notify::Result<Self> {
+        let inner = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            crate::lifecycle::fault("watcher");
+            match event {
+                // Our own reading opens files; looking again because of it would never end.
+                Ok(event) if matches!(event.kind, EventKind::Access(AccessKind::Open(_))) => {}
+                Ok(event) if event.need_rescan() || event.paths.is_empty() => {
+                    on_change(Change::Anything);
+                }
+                Ok(event) => on_change(Change::Names(event.paths)),
+                Err(error) => {
+                    tracing::warn!(%error, "watching files failed; they are polled all the same");
+                    on_change(Change::Anything);
+                }
+            }
+        })?;
+        Ok(Self {
+            inner,
+            names: HashMap::new(),
+            directories: BTreeSet::new(),
+        })
+    }
+
+    /// Watches what decides about `paths` as things are now. To be called again after every
+    /// change: a link may lead elsewhere, a directory may be a new one of the same name.
+    /// Returns the directories that cannot be watched.
+    pub fn follow<'p>(
+        &mut self,
+        paths: impl Iterator<Item = (usize, &'p Path)>,
+    ) -> BTreeMap<PathBuf, notify::Error> {
+        let mut directories = BTreeSet::new();
+        self.names.clear();
+        for (index, path) in paths {
+            let trail = Trail::of(path);
+            directories.extend(trail.directories);
+            for name in trail.names {
+                self.names.entry(name).or_default().insert(index);
+            }
+        }
+        for gone in self.directories.difference(&directories) {
+            // It may be gone from the file system too.
+            let _ = self.inner.unwatch(gone);
+        }
+        let mut failed = BTreeMap::new();
+        for directory in &directories {
+            // Again even when it is watched already: the path may be another directory now.
+            if let Err(error) = self.inner.watch(directory, RecursiveMode::NonRecursive) {
+                failed.insert(directory.clone(), error);
+            }
+        }
+        self.directories = directories;
+        failed
+    }
+
+    /// Which of the followed paths a change may concern.
+    pub fn concerned(&self, change: &Change) -> Concerned {
+        match change {
+            Change::Anything => Concerned::All,
+            Change::Names(names) => Concerned::Some(
+                names
+                    .iter()
+                    .filter_map(|name| self.names.get(name))
+                    .flatten()
+                    .copied()
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// Which of the followed paths a change may concern, by index.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Concerned {
+    /// Any of them.
+    All,
+    /// These.
+    Some(BTreeSet<usize>),
+}
+
+/// What decides which file a path leads to.
+#[derive(Default, Debug)]
+struct Trail {
+    directories: BTreeSet<PathBuf>,
+    names: BTreeSet<PathBuf>,
+}
+
+impl Trail {
+    fn of(path: &Path) -> Self {
+        let mut trail = Self::default();
+        // Fails only for an empty path, which no file has.
+        if let Ok(path) = std::path::absolute(path) {
+            trail.walk(&path);
+        }
+        trail
+    }
+
+    /// Goes down `path` as the kernel would, noting each link on the way, the file, and the
+    /// directory it lies in.
+    fn walk(&mut self, path: &Path) {
+        let mut todo: Vec<PathBuf> = components(path);
+        let mut here = PathBuf::from("/");
+        for _ in 0..LONGEST {
+            let Some(component) = todo.pop() else { break };
+            if component == OsStr::new("..") {
+                here.pop();
+                continue;
+            }
+            let next = here.join(&component);
+            match fs::symlink_metadata(&next) {
+                Ok(metadata) if metadata.is_symlink() => {
+                    self.note(&here, &next);
+                    let Ok(target) = fs::read_link(&next) else {
+                        break;
+                    };
+                    if target.is_absolute() {
+                        here = PathBuf::from("/");
+                    }
+                    todo.extend(components(&target));
+                }
+                Ok(_) => {
+                    // The file, and the directory that holds it: either may be replaced.
+                    if todo.len() <= 1 {
+                        self.note(&here, &next);
+                    }
+                    here = next;
+                }
+                Err(_) => {
+                    // Not there yet: it will appear here.
+                    self.note(&here, &next);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, directory: &Path, name: &Path) {
+        self.directories.insert(directory.to_owned());
+        self.names.insert(name.to_owned());
+    }
+}
+
+/// The components of `path`, last first.
+fn components(path: &Path) -> Vec<PathBuf> {
+    path.components()
+        .rev()
+        .filter(|component| matches!(component, Component::Normal(_) | Component::ParentDir))
+        .map(|component| PathBuf::from(component.as_os_str()))
+        .collect()
+}
+
+/// Steps after which a path is taken for a ring of links, generously.
+const LONGEST: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn names(trail: &Trail, root: &Path) -> Vec<String> {
+        let shown = |path: &PathBuf| {
+            path.strip_prefix(root)
+                .ok()
+                .map(|p| p.display().to_string())
+        };
+        trail.names.iter().filter_map(shown).collect()
+    }
+
+    fn root() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn every_link_on_the_way_is_noted() {
+        let (_keep, root) = root();
+        fs::create_dir_all(root.join("certs/..2026")).unwrap();
+        fs::write(root.join("certs/..2026/tls.crt"), "").unwrap();
+        symlink("..2026", root.join("certs/..data")).unwrap();
+        symlink("..data/tls.crt", root.join("certs/tls.crt")).unwrap();
+        let trail = Trail::of(&root.join("certs/tls.crt"));
+        let expected = [
+            "certs",
+            "certs/..2026",
+            "certs/..2026/tls.crt",
+            "certs/..data",
+            "certs/tls.crt",
+        ];
+        assert_eq!(names(&trail, &root), expected);
+    }
+
+    #[test]
+    fn what_is_missing_is_waited_for_where_it_will_appear() {
+        let (_keep, root) = root();
+        let trail = Trail::of(&root.join("later/tls.crt"));
+        assert_eq!(names(&trail, &root), ["later"]);
+        assert!(trail.directories.contains(&root));
+    }
+
+    #[test]
+    fn a_ring_of_links_ends() {
+        let (_keep, root) = root();
+        symlink("b", root.join("a")).unwrap();
+        symlink("a", root.join("b")).unwrap();
+        assert_eq!(names(&Trail::of(&root.join("a")), &root), ["", "a", "b"]);
+    }
+
+    fn watched(path: &Path) -> (Watcher, Receiver<Change>) {
+        let (sender, changes) = channel();
+        let mut watcher = Watcher::new(move |change| {
+            let _ = sender.send(change);
+        })
+        .unwrap();
+        let failed = watcher.follow([(7, path)].into_iter());
+        assert!(failed.is_empty(), "{failed:?}");
+        (watcher, changes)
+    }
+
+    fn notices(watcher: &Watcher, changes: &Receiver<Change>, wait: Duration) -> bool {
+        let until = std::time::Instant::now() + wait;
+        while let Ok(change) =
+            changes.recv_timeout(until.saturating_duration_since(std::time::Instant::now()))
+        {
+            match watcher.concerned(&change) {
+                Concerned::All => return true,
+                Concerned::Some(which) if which.contains(&7) => return true,
+                Concerned::Some(_) => {}
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn replacing_is_noticed_and_reading_is_not() {
+        let (_keep, root) = root();
+        let path = root.join("tls.crt");
+        fs::write(&path, "one").unwrap();
+        let (watcher, changes) = watched(&path);
+        fs::read(&path).unwrap();
+        fs::write(root.join("other"), "x").unwrap();
+        assert!(!notices(&watcher, &changes, Duration::from_millis(200)));
+        fs::write(root.join("new"), "two").unwrap();
+        fs::rename(root.join("new"), &path).unwrap();
+        assert!(notices(&watcher, &changes, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_is_watched_again() {
+        let (_keep, root) = root();
+        let directory = root.join("certs");
+        let path = directory.join("tls.crt");
+        fs::create_dir(&directory).unwrap();
+        fs::write(&path, "one").unwrap();
+        let (mut watcher, changes) = watched(&path);
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(notices(&watcher, &changes, Duration::from_secs(5)));
+        watcher.follow([(7, path.as_path())].into_iter());
+        fs::create_dir(&directory).unwrap();
+        assert!(notices(&watcher, &changes, Duration::from_secs(5)));
+        watcher.follow([(7, path.as_path())].into_iter());
+        while changes.try_recv().is_ok() {}
+        fs::write(&path, "two").unwrap();
+        assert!(notices(&watcher, &changes, Duration::from_secs(5)));
+    }
+}
