@@ -1,11 +1,16 @@
 //! mtlsd
+pub mod app;
 pub mod body;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod head;
 pub mod lifecycle;
 pub mod log;
 pub mod proxy;
+pub mod reload;
 pub mod route;
 pub mod server;
 pub mod systemd;

@@ -1,1 +1,19 @@
-fn main() {}
+//! `mtlsd`: see the library for the map.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mtlsd::cli::{Cli, Command};
+use mtlsd::commands::{check, demo, init, run, version, welcome};
+
+fn main() -> ExitCode {
+    let exit = match Cli::parse().command {
+        None => welcome::welcome(),
+        Some(Command::Run(arguments)) => run::run(arguments),
+        Some(Command::Demo(arguments)) => demo::demo(arguments),
+        Some(Command::Check(arguments)) => check::check(&arguments),
+        Some(Command::Init(arguments)) => init::init(&arguments),
+        Some(Command::Version) => version::version(),
+    };
+    exit.into()
+}

@@ -123,6 +123,16 @@ impl Draft {
         }
     }
 
+    /// The file; `None` when there is none.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// What was said about logging, so that it can start before the rest is judged.
+    pub fn log(&self) -> &LogSettings {
+        &self.config.log
+    }
+
     /// The bindings that could be understood.
     pub fn bindings(&self) -> &[Binding] {
         &self.config.bindings

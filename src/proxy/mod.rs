@@ -181,12 +181,7 @@ impl Proxy {
         let target = head::target(&head.uri, base_path);
         head.uri = target;
         head.version = http::Version::HTTP_11;
-        head::request(
-            &mut head.headers,
-            &service.headers,
-            &route.target,
-            &sender.borrow(),
-        );
+        head::request(&mut head.headers, &service.headers, &route.target, &sender);
         let http10 = record.version == http::Version::HTTP_10;
         let upload = Upload::new(incoming, Instant::now());
         let outbound = Outbound {

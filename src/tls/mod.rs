@@ -1,6 +1,7 @@
 //! Identities, whom to trust, and TLS connections. The only room that knows rustls.
 
 mod connect;
+mod demanding;
 mod error;
 mod facts;
 mod generation;
@@ -10,6 +11,7 @@ mod stream;
 mod trust;
 
 pub use connect::{HandshakeError, ServerName, connect};
+pub use demanding::{Demanding, call_without_certificate};
 pub use error::{Input, LoadError};
 pub use facts::Facts;
 pub use generation::{Fingerprint, Generation, Inputs};

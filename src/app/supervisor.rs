@@ -1,0 +1,426 @@
+//! Starts the threads, passes signals on, and sees to it that nothing ends unnoticed.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Sender, sync_channel};
+use std::thread::Builder as Thread;
+use std::time::Duration;
+
+use humantime::format_rfc3339_seconds;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::{Binding, HostPrefix};
+use crate::reload::{self, Reloader, Signal};
+use crate::route::Entrance;
+use crate::server::{Accepted, Acceptor, Listener, Stop};
+use crate::systemd;
+use crate::upstream::{Published, Slots};
+use crate::watch::Watcher;
+
+use super::worker::{Address, Command};
+use super::{Plan, StartError, worker};
+
+/// Runs everything until a signal or `stop` ends it.
+pub fn run(
+    plan: Plan,
+    workers: usize,
+    reloaders: Vec<Reloader>,
+    listeners: Vec<Listener>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::System {
+            what: "start the runtime",
+            source,
+        })?;
+    runtime.block_on(async move {
+        let running = Running::start(plan, workers, reloaders, listeners)?;
+        running.supervise(stop).await
+    })
+}
+
+/// A long-lived part of the process that has ended.
+struct Ended {
+    name: String,
+    panic: Option<String>,
+}
+
+/// All threads, and how to reach them.
+struct Running {
+    workers: Vec<Address>,
+    stop_accepting: Stop,
+    reload: Sender<Signal>,
+    ended: UnboundedReceiver<Ended>,
+    signals: Signals,
+    status: String,
+}
+
+/// The signals that mean something.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Running {
+    fn start(
+        plan: Plan,
+        count: usize,
+        reloaders: Vec<Reloader>,
+        listeners: Vec<Listener>,
+    ) -> Result<Self, StartError> {
+        let system = |what| move |source| StartError::System { what, source };
+        // Before anything is announced: a signal must not meet the default handler after that.
+        let signals = Signals::listen().map_err(system("listen for signals"))?;
+        let (end, ended) = unbounded_channel();
+        let plan = Arc::new(plan);
+        let status = announce(&plan, &reloaders, &listeners);
+        let acceptor = Acceptor::new(listeners).map_err(system("wait for connections"))?;
+
+        let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| {
+                let (commands, inbox) = unbounded_channel();
+                let connections = Arc::default();
+                (
+                    Address {
+                        commands,
+                        connections,
+                    },
+                    inbox,
+                )
+            })
+            .unzip();
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let (plan, all) = (Arc::clone(&plan), workers.clone());
+            watched(&format!("worker-{index}"), &end, move || {
+                worker::run(&plan, index, &all, inbox)
+            })
+            .map_err(system("start a worker"))?;
+        }
+
+        let stop_accepting = acceptor.stop();
+        let mut spread = Spread::new(workers.clone());
+        watched("acceptor", &end, move || {
+            acceptor.run(|door, accepted| spread.hand(door, accepted))
+        })
+        .map_err(system("start accepting"))?;
+
+        let reload = start_reloading(&plan, &workers, reloaders, &end)?;
+        Ok(Self {
+            workers,
+            stop_accepting,
+            reload,
+            ended,
+            signals,
+            status,
+        })
+    }
+
+    async fn supervise(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let mut stop = pin!(stop);
+        tracing::info!("ready");
+        systemd::ready(&self.status);
+        loop {
+            tokio::select! {
+                ended = self.ended.recv() => return Err(fatal(ended)),
+                _ = self.signals.terminate.recv() => break,
+                _ = self.signals.interrupt.recv() => break,
+                () = &mut stop => break,
+                _ = self.signals.hangup.recv() => self.reload_everything().await?,
+            }
+            crate::lifecycle::fault("signals");
+        }
+        self.end().await
+    }
+
+    /// Looks at every file again, and says so before and after.
+    async fn reload_everything(&mut self) -> Result<(), StartError> {
+        tracing::info!("reloading");
+        systemd::reloading();
+        let (done, finished) = sync_channel(1);
+        if self.reload.send(Signal::Everything(done)).is_ok() {
+            let waited = tokio::task::spawn_blocking(move || finished.recv_timeout(LONGEST_RELOAD));
+            tokio::select! {
+                ended = self.ended.recv() => return Err(fatal(ended)),
+                _ = waited => {}
+            }
+        }
+        systemd::ready(&self.status);
+        Ok(())
+    }
+
+    /// Stops accepting, lets everything finish that had begun, and ends.
+    async fn end(mut self) -> Result<(), StartError> {
+        tracing::info!("draining; a second signal ends at once");
+        systemd::stopping();
+        let deadline = Instant::now() + DRAIN;
+        self.stop_accepting.stop();
+        let mut told = false;
+        // The acceptor and every worker end; what else ends meanwhile no longer matters.
+        let mut left = self.workers.len() + 1;
+        while left > 0 {
+            tokio::select! {
+                ended = self.ended.recv() => {
+                    let Some(ended) = ended else { break };
+                    if ended.panic.is_some() {
+                        return Err(fatal(Some(ended)));
+                    }
+                    let accepting = ended.name == "acceptor";
+                    if accepting || ended.name.starts_with("worker-") {
+                        left -= 1;
+                    }
+                    if accepting && !told {
+                        told = true;
+                        for worker in &self.workers {
+                            // One that has ended needs no telling.
+                            let _ = worker.commands.send(Command::Drain(deadline));
+                        }
+                    }
+                }
+                _ = self.signals.terminate.recv() => return Err(StartError::Impatient),
+                _ = self.signals.interrupt.recv() => return Err(StartError::Impatient),
+                () = sleep_until(deadline + OVERTIME) => {
+                    tracing::warn!("a worker does not end; leaving without it");
+                    break;
+                }
+            }
+        }
+        let _ = self.reload.send(Signal::Stop);
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Gives each connection to the worker with the fewest, in turn where several have as few: that
+/// is even for a few long connections as for many short ones.
+struct Spread {
+    workers: Vec<Address>,
+    next: usize,
+}
+
+impl Spread {
+    fn new(workers: Vec<Address>) -> Self {
+        Self { workers, next: 0 }
+    }
+
+    fn hand(&mut self, door: usize, accepted: Accepted) {
+        let count = self.workers.len();
+        let chosen = (0..count)
+            .map(|offset| (self.next + offset) % count)
+            .min_by_key(|index| self.workers[*index].connections.load(Relaxed));
+        let Some(chosen) = chosen else { return };
+        self.next = chosen + 1;
+        let worker = &self.workers[chosen];
+        worker.connections.fetch_add(1, Relaxed);
+        // A worker that has ended takes the process with it.
+        let _ = worker.commands.send(Command::Serve(accepted, door));
+    }
+}
+
+fn start_reloading(
+    plan: &Arc<Plan>,
+    workers: &[Address],
+    mut reloaders: Vec<Reloader>,
+    end: &UnboundedSender<Ended>,
+) -> Result<Sender<Signal>, StartError> {
+    let (reload, signals) = std::sync::mpsc::channel();
+    let changes = reload.clone();
+    // The watcher's thread owns this; if it dies, this is dropped.
+    let gone = Gone {
+        name: "watcher",
+        end: end.clone(),
+    };
+    let watcher = Watcher::new(move |change| {
+        let _alive = &gone;
+        // The reload thread ends last of all.
+        let _ = changes.send(Signal::Changed(change));
+    });
+    let mut watcher = watcher.map_err(|error| StartError::System {
+        what: "watch files",
+        source: io::Error::other(error),
+    })?;
+    let (plan, workers) = (Arc::clone(plan), workers.to_vec());
+    watched("reloader", end, move || {
+        reload::run(
+            &mut reloaders,
+            &mut watcher,
+            &signals,
+            |index, generation| {
+                let published = Published {
+                    generation: Arc::clone(generation),
+                    slots: Slots::new(plan.bindings[index].limits.connections.get(), workers.len()),
+                };
+                publish(&workers, index, &published);
+            },
+        );
+        Ok(())
+    })
+    .map_err(|source| StartError::System {
+        what: "start the reload thread",
+        source,
+    })?;
+    Ok(reload)
+}
+
+/// Gives every worker a new Generation and waits until all have taken it.
+fn publish(workers: &[Address], binding: usize, published: &Published) {
+    let (done, taken) = sync_channel(workers.len());
+    let told = workers
+        .iter()
+        .filter(|worker| {
+            let command = Command::Publish(binding, published.clone(), done.clone());
+            worker.commands.send(command).is_ok()
+        })
+        .count();
+    drop(done);
+    // A worker that ends instead takes the process with it; its sender goes too.
+    taken.iter().take(told).count();
+}
+
+/// Runs `work` on a thread of this name. Its end is told to `end`, whichever way it comes.
+fn watched(
+    name: &str,
+    end: &UnboundedSender<Ended>,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let end = end.clone();
+    let own = name.to_owned();
+    Thread::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let panic = match catch_unwind(AssertUnwindSafe(work)) {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(panic) => Some(panic_text(&*panic)),
+            };
+            // Nobody listens any more when the process is ending.
+            let _ = end.send(Ended { name: own, panic });
+        })
+        .map(drop)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panicked".to_owned())
+}
+
+/// Tells that something is gone, by being dropped.
+struct Gone {
+    name: &'static str,
+    end: UnboundedSender<Ended>,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let panic = std::thread::panicking().then(|| "panicked".to_owned());
+        let _ = self.end.send(Ended {
+            name: self.name.to_owned(),
+            panic,
+        });
+    }
+}
+
+fn fatal(ended: Option<Ended>) -> StartError {
+    let name = match ended {
+        Some(Ended {
+            name,
+            panic: Some(reason),
+        }) => {
+            tracing::error!(task = name, reason, "a task that must go on has failed");
+            name
+        }
+        Some(Ended { name, panic: None }) => {
+            tracing::error!(task = name, "a task that must go on has ended");
+            name
+        }
+        None => "everything".to_owned(),
+    };
+    StartError::Ended(name)
+}
+
+/// Says, for each binding, how to use it and what it presents. Returns a line for the service
+/// manager.
+fn announce(plan: &Plan, reloaders: &[Reloader], listeners: &[Listener]) -> String {
+    let by_door = plan.doors.iter().zip(listeners);
+    for (door, listener) in by_door.clone() {
+        if door.entrance == Entrance::Shared {
+            tracing::info!(%listener, "listening for every binding");
+        }
+    }
+    let shared = by_door
+        .clone()
+        .find(|(door, _)| door.entrance == Entrance::Shared)
+        .map(|(_, listener)| listener);
+    for (index, (binding, reloader)) in plan.bindings.iter().zip(reloaders).enumerate() {
+        let own = by_door
+            .clone()
+            .filter(|(door, _)| door.entrance == Entrance::Own(index))
+            .map(|(_, listener)| listener);
+        let own: Vec<&Listener> = own.collect();
+        let listen: Vec<String> = own.iter().map(ToString::to_string).collect();
+        let leaf = reloader.current().identity().leaf();
+        let origin = binding.origin.as_ref().map(ToString::to_string);
+        tracing::info!(
+            binding = %binding.name,
+            listen = listen.join(" "),
+            origin,
+            subject = leaf.subject,
+            serial = leaf.serial,
+            not_after = %format_rfc3339_seconds(leaf.not_after),
+            r#try = try_it(binding, &own, shared),
+            "serving"
+        );
+        if binding.expose
+            && binding.hosts.len() == 1
+            && binding.hosts[0].as_str() == HostPrefix::from(&binding.name).as_str()
+        {
+            tracing::info!(
+                binding = %binding.name,
+                "other machines must call it \"{}\", or add host = [\"NAME\"] to [bindings.{}]",
+                binding.hosts[0],
+                binding.name
+            );
+        }
+    }
+    format!("serving {} bindings", plan.bindings.len())
+}
+
+/// A command line that uses the binding.
+fn try_it(binding: &Binding, own: &[&Listener], shared: Option<&Listener>) -> String {
+    match (own.first(), shared) {
+        (Some(listener), _) => listener.curl(),
+        (None, Some(listener)) => {
+            let name = binding
+                .hosts
+                .first()
+                .map_or(binding.name.as_str(), |host| host.as_str());
+            format!("{} -H 'Host: {name}'", listener.curl())
+        }
+        (None, None) => String::new(),
+    }
+}
+
+/// The longest a drain takes: under the 30 s after which Kubernetes kills.
+const DRAIN: Duration = Duration::from_secs(25);
+const OVERTIME: Duration = Duration::from_secs(1);
+const LONGEST_RELOAD: Duration = Duration::from_secs(30);

@@ -1,0 +1,105 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// An mTLS forward proxy daemon: plain HTTP in, the right client certificate out.
+///
+/// Programs that cannot present a client certificate speak plain HTTP to mtlsd on this machine. It
+/// forwards each request over TLS to an https origin, presenting the certificate of the binding
+/// that the request belongs to.
+#[derive(Debug, Parser)]
+#[command(name = "mtlsd", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; nothing: say what to do first.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve, until a signal ends it
+    Run(Run),
+    /// Try it out: a throw-away CA, an origin that demands certificates, and mtlsd in front of it
+    Demo(Demo),
+    /// Read the configuration and open every file it names, without serving
+    Check(Check),
+    /// Write a configuration file to start from
+    Init(Init),
+    /// Print the version
+    Version,
+}
+
+/// Serves what the configuration file says, or what --to says.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mtlsd run                                  the file ./mtlsd.toml or /etc/mtlsd/mtlsd.toml
+  mtlsd run --to https://api.example --cert client.crt --key client.key
+                                             no file: curl http://localhost:8080/
+
+Signals: SIGTERM and SIGINT finish what has begun and end, a second one ends at once; SIGHUP looks
+at every certificate again (files that change are noticed without it).
+
+Exit codes: 0 ended by a signal; 1 something failed that may pass (a taken port, a file that is not
+there yet); 2 usage; 78 the configuration is wrong.")]
+pub struct Run {
+    /// The configuration file
+    #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// In place of a file: the origin, as in https://api.example/v1
+    #[arg(
+        long,
+        env = "MTLSD_TO",
+        value_name = "URL",
+        conflicts_with = "config",
+        requires = "cert"
+    )]
+    pub to: Option<String>,
+    /// With --to: the client certificate, a PEM chain with the leaf first
+    #[arg(long, env = "MTLSD_CERT", value_name = "FILE", requires = "to")]
+    pub cert: Option<PathBuf>,
+    /// With --to: its key, if not in the same file
+    #[arg(long, env = "MTLSD_KEY", value_name = "FILE", requires = "to")]
+    pub key: Option<PathBuf>,
+    /// With --to: whom to trust about the origin: "system", "mozilla", or a PEM bundle
+    #[arg(long, env = "MTLSD_CA", value_name = "CA", requires = "to")]
+    pub ca: Option<String>,
+    /// With --to: where to listen [default: localhost:8080]
+    #[arg(long, env = "MTLSD_LISTEN", value_name = "ADDRESS", requires = "to")]
+    pub listen: Option<String>,
+}
+
+/// Makes everything it needs in a private temporary directory, and removes it at the end.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Do one round, and fail unless it went as it should: a request with the certificate, a
+    /// rotation that the origin sees, a call without a certificate that is refused
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Reads the configuration and opens every file it names.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit codes: 0 all is well; 2 usage; 78 something is wrong, and what.")]
+pub struct Check {
+    /// The configuration file
+    #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing when all is well
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// Writes a commented configuration file with one binding.
+#[derive(Args, Debug)]
+pub struct Init {
+    /// Where to write it; `-` prints it
+    #[arg(value_name = "FILE", default_value = "mtlsd.toml")]
+    pub file: PathBuf,
+}

@@ -1,0 +1,132 @@
+//! `mtlsd check`.
+
+use std::time::SystemTime;
+
+use humantime::format_rfc3339_seconds;
+use serde::Serialize;
+
+use crate::app::{self, Loaded, Validity};
+use crate::cli::Check;
+use crate::config::{self, ConfigError, Draft};
+
+use super::Exit;
+
+/// What `--json` prints; its shape is an interface.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    config: String,
+    bindings: Vec<Checked>,
+    mistakes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    name: String,
+    listen: Vec<String>,
+    origin: Option<String>,
+    subject: String,
+    issuer: String,
+    serial: String,
+    not_before: String,
+    not_after: String,
+    days_left: u64,
+}
+
+/// Reads the configuration and opens every file it names. Anything wrong is exit code 78, also
+/// what a running daemon would wait for: whoever asks wants to know now.
+pub fn check(arguments: &Check) -> Exit {
+    let path = match config::find(arguments.config.as_deref()) {
+        Ok(path) => path,
+        Err(error) => {
+            return fail(
+                arguments,
+                "",
+                vec![error.to_string()],
+                &format!("mtlsd: {error}"),
+            );
+        }
+    };
+    let shown = path.display().to_string();
+    match Draft::read(&path).and_then(|draft| app::load(draft, Validity::Demanded)) {
+        Ok(loaded) => succeed(arguments, &shown, &loaded),
+        Err(error) => fail(arguments, &shown, messages(&error), &error.render()),
+    }
+}
+
+fn messages(error: &ConfigError) -> Vec<String> {
+    error.messages().map(ToOwned::to_owned).collect()
+}
+
+fn succeed(arguments: &Check, path: &str, loaded: &Loaded) -> Exit {
+    let bindings: Vec<_> = checked(loaded).collect();
+    if arguments.json {
+        print(&Report {
+            ok: true,
+            config: path.to_owned(),
+            bindings,
+            mistakes: Vec::new(),
+        });
+    } else if !arguments.quiet {
+        println!("{path}: all is well");
+        for binding in bindings {
+            println!(
+                "  {}: {} -> {}, {}, valid until {} ({} days)",
+                binding.name,
+                match binding.listen.is_empty() {
+                    true => "shared listener".to_owned(),
+                    false => binding.listen.join(" "),
+                },
+                binding.origin.as_deref().unwrap_or("what `allow` says"),
+                binding.subject,
+                binding.not_after,
+                binding.days_left,
+            );
+        }
+    }
+    Exit::Success
+}
+
+fn fail(arguments: &Check, path: &str, mistakes: Vec<String>, text: &str) -> Exit {
+    match arguments.json {
+        true => print(&Report {
+            ok: false,
+            config: path.to_owned(),
+            bindings: Vec::new(),
+            mistakes,
+        }),
+        false => eprintln!("{text}"),
+    }
+    Exit::Config
+}
+
+fn checked(loaded: &Loaded) -> impl Iterator<Item = Checked> {
+    let now = SystemTime::now();
+    loaded
+        .config
+        .bindings
+        .iter()
+        .zip(&loaded.reloaders)
+        .map(move |(binding, reloader)| {
+            let leaf = reloader.current().identity().leaf();
+            let left = leaf.not_after.duration_since(now).unwrap_or_default();
+            Checked {
+                name: binding.name.to_string(),
+                listen: binding.listen.iter().map(ToString::to_string).collect(),
+                origin: binding.origin.as_ref().map(ToString::to_string),
+                subject: leaf.subject.clone(),
+                issuer: leaf.issuer.clone(),
+                serial: leaf.serial.clone(),
+                not_before: format_rfc3339_seconds(leaf.not_before).to_string(),
+                not_after: format_rfc3339_seconds(leaf.not_after).to_string(),
+                days_left: left.as_secs() / (24 * 3600),
+            }
+        })
+}
+
+fn print(report: &Report) {
+    match serde_json::to_string_pretty(report) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("mtlsd: cannot print the report: {error}"),
+    }
+}

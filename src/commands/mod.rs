@@ -1,0 +1,65 @@
+//! One small file per subcommand: arguments in, an exit code out.
+
+pub mod check;
+pub mod demo;
+pub mod init;
+pub mod run;
+pub mod version;
+pub mod welcome;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use crate::app::StartError;
+use crate::config::ConfigError;
+
+/// How the process ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// All is well.
+    Success,
+    /// Something failed that may pass; a supervisor should try again.
+    Failure,
+    /// The configuration is wrong (`EX_CONFIG` of sysexits.h); trying again changes nothing.
+    Config,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Success => Self::SUCCESS,
+            Exit::Failure => Self::FAILURE,
+            Exit::Config => Self::from(78),
+        }
+    }
+}
+
+/// Prints why the daemon does not run, and says how the process ends because of it.
+fn report(error: &StartError) -> Exit {
+    match error {
+        StartError::Config(error) => report_config(error),
+        error => {
+            eprintln!("mtlsd: {}", chain(error));
+            Exit::Failure
+        }
+    }
+}
+
+fn report_config(error: &ConfigError) -> Exit {
+    eprintln!("{}", error.render());
+    match error.may_pass() {
+        true => Exit::Failure,
+        false => Exit::Config,
+    }
+}
+
+/// An error and its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
