@@ -1,19 +1,43 @@
-//! mtlsd
-pub mod app;
-pub mod body;
+//! mtlsd: an mTLS forward proxy daemon. Plain HTTP comes in on a local port, and goes out over TLS
+//! with the client certificate of the *binding* it belongs to.
+//!
+//! Two flows, one meeting point. A *request* goes down, [`server`] → [`proxy`] → [`route`] →
+//! [`head`] → [`upstream`] → origin, and back. A *certificate* goes across: [`watch`] →
+//! [`reload`] → [`tls::Identity`] → [`tls::Generation`]. They meet in the Generation, an immutable
+//! value that every worker holds its own pointer to, and nowhere else.
+//!
+//! In reading order, from the top floor down; a module imports only from lower floors, which
+//! `tests/layers.rs` holds against the code:
+//!
+//! | floor | modules | what lives there |
+//! |---|---|---|
+//! | 5 | [`cli`], [`commands`] | arguments to a command, its result to an exit code |
+//! | 4 | [`app`], [`demo`] | build everything from a configuration, start the threads, supervise, drain |
+//! | 3 | [`proxy`], [`reload`] | answer one request; keep the identities fresh |
+//! | 2 | [`upstream`] | the pool under one Generation, connecting, sending and retrying |
+//! | 1 | [`tls`], [`route`], [`head`], [`server`], [`watch`], [`systemd`] | mechanism |
+//! | 0 | [`config`], [`log`], [`body`], [`lifecycle`], [`error`] | vocabulary |
+
 pub mod cli;
 pub mod commands;
-pub mod config;
+
+pub mod app;
 pub mod demo;
-pub mod error;
-pub mod head;
-pub mod lifecycle;
-pub mod log;
+
 pub mod proxy;
 pub mod reload;
+
+pub mod upstream;
+
+pub mod head;
 pub mod route;
 pub mod server;
 pub mod systemd;
 pub mod tls;
-pub mod upstream;
 pub mod watch;
+
+pub mod body;
+pub mod config;
+pub mod error;
+pub mod lifecycle;
+pub mod log;
