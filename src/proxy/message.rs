@@ -124,7 +124,9 @@ mod tests {
 
     use super::*;
 
-    fn refused(method: &str, uri: &str, fields: &[(&str, &str)]) -> String {
+    type Fields = &'static [(&'static str, &'static str)];
+
+    fn refused(method: &str, uri: &str, fields: Fields) -> String {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -138,14 +140,14 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        let host = ("host", "a");
-        let cases: &[(&str, &str, &[(&str, &str)], &str)] = &[
-            ("GET", "/", &[host], "accepted"),
+        const HOST: (&str, &str) = ("host", "a");
+        const CASES: &[(&str, &str, Fields, &str)] = &[
+            ("GET", "/", &[HOST], "accepted"),
             ("GET", "/", &[], "the request has no Host field"),
             (
                 "GET",
                 "/",
-                &[host, host],
+                &[HOST, HOST],
                 "the request has several Host fields",
             ),
             (
@@ -171,7 +173,7 @@ mod tests {
             (
                 "GET",
                 "http://a/",
-                &[host, ("host", "b")],
+                &[HOST, ("host", "b")],
                 "the request has several Host fields",
             ),
             (
@@ -189,47 +191,47 @@ mod tests {
             (
                 "GET",
                 "a:80",
-                &[host],
+                &[HOST],
                 "the request target is neither a path nor a URL",
             ),
-            ("OPTIONS", "*", &[host], "accepted"),
+            ("OPTIONS", "*", &[HOST], "accepted"),
             (
                 "GET",
                 "*",
-                &[host],
+                &[HOST],
                 "the request target is neither a path nor a URL",
             ),
-            ("CONNECT", "a:80", &[host], "accepted"),
+            ("CONNECT", "a:80", &[HOST], "accepted"),
             (
                 "POST",
                 "/",
-                &[host, ("transfer-encoding", "Chunked")],
+                &[HOST, ("transfer-encoding", "Chunked")],
                 "accepted",
             ),
             (
                 "POST",
                 "/",
-                &[host, ("transfer-encoding", "gzip, chunked")],
+                &[HOST, ("transfer-encoding", "gzip, chunked")],
                 "the Transfer-Encoding is not just `chunked`",
             ),
             (
                 "POST",
                 "/",
-                &[host, ("transfer-encoding", "chunked, chunked")],
+                &[HOST, ("transfer-encoding", "chunked, chunked")],
                 "the Transfer-Encoding is not just `chunked`",
             ),
             (
                 "POST",
                 "/",
                 &[
-                    host,
+                    HOST,
                     ("transfer-encoding", "identity"),
                     ("transfer-encoding", "chunked"),
                 ],
                 "the Transfer-Encoding is not just `chunked`",
             ),
         ];
-        for (method, uri, fields, expected) in cases {
+        for (method, uri, fields, expected) in CASES {
             assert_eq!(
                 refused(method, uri, fields),
                 *expected,

@@ -19,8 +19,8 @@ use super::record::Record;
 /// The body of what a client is answered.
 pub enum ResponseBody {
     /// Text of ours.
-    Own(Bytes, Record),
-    /// What the origin sends.
+    Own(Bytes, Box<Record>),
+    /// What the origin sends. Boxed because hyper moves bodies about.
     Relayed(Box<Relay>),
 }
 
@@ -66,6 +66,7 @@ pub enum BrokenOff {
 }
 
 impl ResponseBody {
+    /// The body `incoming`, which comes as `relayed` says.
     pub fn relay(incoming: Incoming, relayed: Relayed, client: Client, record: Record) -> Self {
         let mut relay = Relay {
             incoming,
