@@ -147,13 +147,13 @@ impl Proxy {
     ) -> Result<(http::response::Parts, Incoming, relay::Relayed), ForwardError> {
         let (mut head, incoming) = request.into_parts();
         let message = Message::of(&head)?;
+        if head.method == Method::CONNECT {
+            return Err(ForwardError::Connect);
+        }
         let route = self.routes.find(from.arrival, message.asked)?;
         let service = &self.services[route.binding];
         record.service = Some(Rc::clone(service));
         record.target = Some(Arc::clone(&route.target));
-        if head.method == Method::CONNECT {
-            return Err(ForwardError::Connect);
-        }
         if from.arrival.local.is_some() {
             guard::browser(
                 &head.headers,

@@ -174,12 +174,21 @@ impl Clock {
     }
 
     fn deadline(&self, phase: Phase) -> Option<Instant> {
+        // The end of an answer may be waiting for the client when its last piece was handed over.
+        let stalled = self
+            .activity
+            .blocked_since()
+            .map(|since| since + self.settings.stall);
+        match (self.patience_ends(phase), stalled) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn patience_ends(&self, phase: Phase) -> Option<Instant> {
         let patience = &self.settings.patience;
         match phase {
-            Phase::Busy => self
-                .activity
-                .blocked_since()
-                .map(|since| since + self.settings.stall),
+            Phase::Busy => None,
             Phase::Head => Some(self.activity.since() + patience.header),
             Phase::Idle => {
                 let idle = self.activity.since() + patience.idle;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::body::Upload;
@@ -36,6 +37,7 @@ pub struct Made {
     pub sender: http1::SendRequest<Upload>,
     pub facts: Arc<Facts>,
     pub address: SocketAddr,
+    pub task: AbortHandle,
 }
 
 impl Dial<'_> {
@@ -64,11 +66,7 @@ impl Dial<'_> {
         generation: &Generation,
         reached: impl FnOnce(SocketAddr),
     ) -> Result<(tls::Stream, SocketAddr), ForwardError> {
-        let name = self
-            .settings
-            .server_name
-            .as_deref()
-            .unwrap_or(self.target.host());
+        let name = self.settings.name_of(self.target);
         let name =
             ServerName::parse(name).ok_or_else(|| ForwardError::ServerName(name.to_owned()))?;
         let (tcp, address) = first_of(self.addresses().await?).await?;
@@ -121,7 +119,7 @@ async fn drive(stream: tls::Stream, address: SocketAddr, hold: Hold) -> Result<M
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ForwardError::Protocol(error.to_string()))?;
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%address, %error, "connection to the origin ended");
         }
@@ -131,6 +129,7 @@ async fn drive(stream: tls::Stream, address: SocketAddr, hold: Hold) -> Result<M
         sender,
         facts,
         address,
+        task: task.abort_handle(),
     })
 }
 

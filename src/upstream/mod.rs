@@ -55,9 +55,20 @@ pub type Ask = dyn Fn(usize);
 struct Settings {
     timeouts: Timeouts,
     limits: Limits,
-    server_name: Option<Box<str>>,
+    // The origin, and the name that it goes by in place of its host's.
+    server_name: Option<(Arc<Authority>, Box<str>)>,
     connect_to: Option<ConnectTo>,
     allow_private: bool,
+}
+
+impl Settings {
+    /// The name that `target` must prove to have.
+    fn name_of<'a>(&'a self, target: &'a Authority) -> &'a str {
+        match &self.server_name {
+            Some((origin, name)) if **origin == *target => name,
+            _ => target.host(),
+        }
+    }
 }
 
 /// A request that is ready for its origin.
@@ -95,7 +106,9 @@ impl Upstream {
         let settings = Rc::new(Settings {
             timeouts: binding.timeouts,
             limits: binding.limits,
-            server_name: binding.server_name.clone(),
+            server_name: binding.origin.as_ref().and_then(|origin| {
+                Some((Arc::clone(&origin.authority), binding.server_name.clone()?))
+            }),
             connect_to: binding.connect_to.clone(),
             allow_private: binding.allow_private,
         });

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::body::Upload;
 use crate::config::Authority;
@@ -33,6 +34,8 @@ pub struct Pool {
     retired: Cell<bool>,
     // How many connections other workers asked for while there was none idle.
     owed: Cell<usize>,
+    // When this worker last asked another for a connection that is in use.
+    begged: Cell<Option<Instant>>,
     open: Cell<usize>,
     sweeping: Cell<bool>,
     // A binding has few origins; looking through them beats hashing.
@@ -54,6 +57,7 @@ struct Idle {
 
 struct Connection {
     sender: SendRequest<Upload>,
+    task: AbortHandle,
     facts: Arc<Facts>,
     address: SocketAddr,
     born: Instant,
@@ -69,7 +73,8 @@ pub enum Acquired {
     Retired,
 }
 
-/// A connection in use. Unless it is given back it closes.
+/// A connection in use. Unless it is given back it is cut off: whatever is still under way on it
+/// is wanted no more, and an origin that reads nothing must not keep it alive.
 pub struct Lease {
     // `None` once it was given back.
     connection: Option<Connection>,
@@ -104,6 +109,7 @@ impl Pool {
             ask,
             retired: Cell::new(false),
             owed: Cell::new(0),
+            begged: Cell::new(None),
             open: Cell::new(0),
             sweeping: Cell::new(false),
             lanes: RefCell::default(),
@@ -168,7 +174,7 @@ impl Pool {
         fresh: bool,
         deadline: Instant,
     ) -> Result<Acquired, ForwardError> {
-        if !fresh && let Some(lease) = self.take_idle(target).await {
+        if !fresh && let Some(lease) = self.take_idle(target, deadline).await {
             return Ok(Acquired::Connection(lease));
         }
         if let Some(permit) = self.slots().try_take() {
@@ -177,7 +183,11 @@ impl Pool {
         self.wait(target, fresh, deadline).await
     }
 
-    async fn take_idle(self: &Rc<Self>, target: &Arc<Authority>) -> Option<Lease> {
+    async fn take_idle(
+        self: &Rc<Self>,
+        target: &Arc<Authority>,
+        deadline: Instant,
+    ) -> Option<Lease> {
         loop {
             let mut connection = self.pop(target)?.connection;
             if connection.sender.is_closed()
@@ -186,8 +196,11 @@ impl Pool {
                 continue;
             }
             // The connection's own task may not have run since its last answer ended.
-            if !connection.sender.is_ready() && connection.sender.ready().await.is_err() {
-                continue;
+            if !connection.sender.is_ready() {
+                match timeout_at(deadline, connection.sender.ready()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => continue,
+                }
             }
             return Some(self.hand_out(target, connection, true));
         }
@@ -222,7 +235,7 @@ impl Pool {
         let mut permit = pin!(slots.take());
         let mut give_up = pin!(sleep_until(deadline));
         let mut ask_again = pin!(sleep(Duration::ZERO));
-        let pause = self.settings.timeouts.connect / 8;
+        let pause = (self.settings.timeouts.connect / 8).max(Duration::from_millis(10));
         poll_fn(|cx| {
             if let Poll::Ready(permit) = permit.as_mut().poll(cx) {
                 return Poll::Ready(Ok(Acquired::Permit(permit)));
@@ -244,23 +257,34 @@ impl Pool {
             // At once, and then again and again: the worker that was asked may have had its last
             // connection close meanwhile.
             while ask_again.as_mut().poll(cx).is_ready() {
-                ask_again
-                    .as_mut()
-                    .reset(Instant::now() + pause.max(Duration::from_millis(10)));
-                self.reclaim();
+                ask_again.as_mut().reset(Instant::now() + pause);
+                self.reclaim(pause);
             }
             Poll::Pending
         })
         .await
     }
 
-    /// Has a connection closed that somebody can spare: here, or on the worker that has most.
-    fn reclaim(&self) {
+    /// Has a connection closed that somebody can spare: an idle one of this worker or another. A
+    /// worker that has none at all, and so will never be handed one that becomes idle, also gets
+    /// the next one that the richest is done with.
+    fn reclaim(&self, pause: Duration) {
         if self.close_one() {
             return;
         }
-        if let Some(worker) = self.slots().richest() {
-            (self.ask)(worker);
+        let Some(richest) = self
+            .slots()
+            .richest()
+            .filter(|richest| *richest != self.worker)
+        else {
+            return;
+        };
+        let begged_lately = self.begged.get().is_some_and(|when| when.elapsed() < pause);
+        if self.slots().has_idle(richest) {
+            (self.ask)(richest);
+        } else if self.open.get() == 0 && !begged_lately {
+            self.begged.set(Some(Instant::now()));
+            (self.ask)(richest);
         }
     }
 
@@ -277,6 +301,7 @@ impl Pool {
     pub fn lease(self: &Rc<Self>, target: &Arc<Authority>, made: Made) -> Lease {
         let connection = Connection {
             sender: made.sender,
+            task: made.task,
             facts: made.facts,
             address: made.address,
             born: Instant::now(),
@@ -454,6 +479,14 @@ impl Lease {
         if let Some(connection) = self.connection.take() {
             let pool = Rc::clone(&self.pool);
             pool.take_back(&self.target, connection);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.task.abort();
         }
     }
 }

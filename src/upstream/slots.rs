@@ -83,6 +83,11 @@ impl Slots {
         (wealth(holdings) > (false, 0)).then_some(index)
     }
 
+    /// Whether a worker has an idle connection.
+    pub fn has_idle(&self, worker: usize) -> bool {
+        self.workers[worker].idle.load(Relaxed) > 0
+    }
+
     /// Says how many idle connections a worker has.
     pub fn set_idle(&self, worker: usize, count: usize) {
         self.workers[worker].idle.store(count, Relaxed);
