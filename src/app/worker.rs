@@ -161,9 +161,11 @@ async fn connection(accepted: Accepted, door: super::Door, drain: Drain, proxy: 
             local: local(socket.local()),
         },
         peer,
+        tunnel: None,
     };
     server::serve(socket, door.settings, drain, move |client, request| {
         let proxy = Rc::clone(&proxy);
+        let from = from.clone();
         async move { proxy.answer(from, client, request).await }
     })
     .await;

@@ -20,6 +20,54 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
+    /// What the message names when it came through a tunnel to the host `tunnel`, or through none.
+    /// Inside a tunnel it must be that host: a client that was let through to one origin does not
+    /// get to another.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError::Misdirected`].
+    pub fn inside(&self, tunnel: Option<&str>) -> Result<Asked<'a>, ForwardError> {
+        let Some(tunnel) = tunnel else {
+            return Ok(self.asked);
+        };
+        let named = match self.asked {
+            Asked::Url {
+                https: false,
+                authority,
+            }
+            | Asked::Host(Some(authority)) => Some(authority),
+            Asked::Url { .. } | Asked::Host(None) => None,
+        };
+        match named {
+            Some(authority)
+                if authority.host().eq_ignore_ascii_case(tunnel)
+                    && matches!(authority.port(), None | Some(80)) =>
+            {
+                Ok(Asked::Url {
+                    https: false,
+                    authority,
+                })
+            }
+            _ => Err(ForwardError::Misdirected(format!(
+                "a request inside a tunnel to {tunnel}:80 must be for http://{tunnel}"
+            ))),
+        }
+    }
+
+    /// Whether this is a CONNECT to port 80, in which a client speaks plain HTTP.
+    pub fn is_plain_tunnel(&self) -> bool {
+        matches!(self.asked, Asked::Url { authority, .. } if authority.port() == Some(80))
+    }
+
+    /// The host that is named; empty when none is.
+    pub fn host(&self) -> &'a str {
+        match self.asked {
+            Asked::Url { authority, .. } | Asked::Host(Some(authority)) => authority.host(),
+            Asked::Host(None) => "",
+        }
+    }
+
     /// # Errors
     ///
     /// [`ForwardError::BadRequest`].

@@ -18,6 +18,8 @@ use super::record::Record;
 
 /// The body of what a client is answered.
 pub enum ResponseBody {
+    /// Nothing: the connection turns into something else.
+    Empty,
     /// Text of ours.
     Own(Bytes, Box<Record>),
     /// What the origin sends. Boxed because hyper moves bodies about.
@@ -170,6 +172,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
             Self::Own(text, _) if text.is_empty() => Poll::Ready(None),
             Self::Own(text, _) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Self::Relayed(relay) => relay.poll(cx),
@@ -178,6 +181,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Empty => true,
             Self::Own(text, _) => text.is_empty(),
             Self::Relayed(relay) => relay.incoming.is_end_stream(),
         }
@@ -185,6 +189,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Empty => SizeHint::with_exact(0),
             Self::Own(text, _) => SizeHint::with_exact(text.len() as u64),
             Self::Relayed(relay) => relay.incoming.size_hint(),
         }

@@ -22,7 +22,7 @@ use crate::tls::{self, Facts, Generation, HandshakeError, ServerName};
 
 use super::Settings;
 use super::address::is_public;
-use super::pool::Hold;
+use super::slots::Hold;
 
 /// Whom to connect to.
 pub struct Dial<'a> {
@@ -53,7 +53,7 @@ impl Dial<'_> {
         match timeout_at(deadline, self.handshake(generation, reached)).await {
             Ok(connected) => {
                 let (stream, address) = connected?;
-                Ok(drive(stream, address, hold).await?)
+                drive(stream.keep(hold), address).await
             }
             Err(_) => Err(ForwardError::TimeoutConnecting(
                 self.settings.timeouts.connect,
@@ -114,16 +114,15 @@ impl Dial<'_> {
 }
 
 /// Speaks HTTP on the connection, from a task that ends with it.
-async fn drive(stream: tls::Stream, address: SocketAddr, hold: Hold) -> Result<Made, ForwardError> {
+async fn drive(stream: tls::Stream, address: SocketAddr) -> Result<Made, ForwardError> {
     let facts = stream.facts();
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ForwardError::Protocol(error.to_string()))?;
     let task = tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%address, %error, "connection to the origin ended");
         }
-        drop(hold);
     });
     Ok(Made {
         sender,

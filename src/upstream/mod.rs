@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -81,6 +81,8 @@ pub struct Outbound {
     pub target: Arc<Authority>,
     /// Whether the origin's addresses must be public.
     pub public_only: bool,
+    /// Whether the origin is asked to switch protocols.
+    pub upgrades: bool,
 }
 
 /// An origin's answer.
@@ -160,6 +162,7 @@ impl Upstream {
             upload,
             target,
             public_only,
+            upgrades,
         } = request;
         let mut request = Request::from_parts(head, upload);
         let mut fresh = false;
@@ -169,6 +172,13 @@ impl Upstream {
             // then is a copy of the head worth its cost.
             let copy = lease.is_reused().then(|| Copy::of(&request));
             let upload = request.body().share();
+            if let Some(gate) = upload.gate().cloned() {
+                hyper::ext::on_informational(&mut request, move |informational| {
+                    if informational.status() == StatusCode::CONTINUE {
+                        gate.open();
+                    }
+                });
+            }
             let unanswered = match exchange::exchange(
                 &mut lease,
                 request,
@@ -178,6 +188,11 @@ impl Upstream {
             )
             .await
             {
+                Ok(response)
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrades =>
+                {
+                    return Err(ForwardError::Upgrade);
+                }
                 Ok(response) => return Ok(Inbound { response, lease }),
                 Err(unanswered) => unanswered,
             };

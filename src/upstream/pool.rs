@@ -22,7 +22,7 @@ use crate::error::ForwardError;
 use crate::tls::{Facts, Generation};
 
 use super::connect::Made;
-use super::slots::{Permit, Slots};
+use super::slots::{Hold, Permit, Slots};
 use super::{Ask, Published, Settings};
 
 /// The pool.
@@ -36,7 +36,6 @@ pub struct Pool {
     owed: Cell<usize>,
     // When this worker last asked another for a connection that is in use.
     begged: Cell<Option<Instant>>,
-    open: Cell<usize>,
     sweeping: Cell<bool>,
     // A binding has few origins; looking through them beats hashing.
     lanes: RefCell<Vec<Lane>>,
@@ -83,18 +82,6 @@ pub struct Lease {
     reused: bool,
 }
 
-/// What a connection keeps while it is open: its slot, and its place in the count.
-pub struct Hold {
-    _permit: Permit,
-    pool: Rc<Pool>,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.pool.count_open(self.pool.open.get().saturating_sub(1));
-    }
-}
-
 impl Pool {
     pub fn new(
         settings: Rc<Settings>,
@@ -110,7 +97,6 @@ impl Pool {
             retired: Cell::new(false),
             owed: Cell::new(0),
             begged: Cell::new(None),
-            open: Cell::new(0),
             sweeping: Cell::new(false),
             lanes: RefCell::default(),
         })
@@ -147,7 +133,7 @@ impl Pool {
 
     /// Closes an idle connection, or the next one that would become idle.
     pub fn give_up_one(&self) {
-        if !self.close_one() && self.open.get() > self.owed.get() {
+        if !self.close_one() && self.open() > self.owed.get() {
             self.owed.set(self.owed.get() + 1);
         }
     }
@@ -282,19 +268,19 @@ impl Pool {
         let begged_lately = self.begged.get().is_some_and(|when| when.elapsed() < pause);
         if self.slots().has_idle(richest) {
             (self.ask)(richest);
-        } else if self.open.get() == 0 && !begged_lately {
+        } else if self.open() == 0 && !begged_lately {
             self.begged.set(Some(Instant::now()));
             (self.ask)(richest);
         }
     }
 
     /// What a connection keeps while it is open.
-    pub fn hold(self: &Rc<Self>, permit: Permit) -> Hold {
-        self.count_open(self.open.get() + 1);
-        Hold {
-            _permit: permit,
-            pool: Rc::clone(self),
-        }
+    pub fn hold(&self, permit: Permit) -> Hold {
+        Slots::hold(&self.published.slots, self.worker, permit)
+    }
+
+    fn open(&self) -> usize {
+        self.slots().open(self.worker)
     }
 
     /// A lease on a new connection.
@@ -426,11 +412,6 @@ impl Pool {
             }
         };
         act(&mut lanes[at])
-    }
-
-    fn count_open(&self, count: usize) {
-        self.open.set(count);
-        self.slots().set_open(self.worker, count);
     }
 
     fn count_idle(&self) {
