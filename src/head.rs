@@ -7,13 +7,13 @@
 use std::net::IpAddr;
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, LOCATION,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, LOCATION,
     STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
-use crate::config::{Authority, HeaderPolicy, HostHeader};
+use crate::config::{self, HeaderPolicy, HostHeader};
 
 /// What is known about a request besides its head.
 pub struct Sender {
@@ -32,7 +32,7 @@ pub struct Sender {
 pub fn request(
     headers: &mut HeaderMap,
     policy: &HeaderPolicy,
-    target: &Authority,
+    target: &config::Authority,
     sender: &Sender,
 ) {
     let trailers = wants_trailers(headers);
@@ -70,7 +70,7 @@ pub fn request(
 pub fn response(
     headers: &mut HeaderMap,
     policy: &HeaderPolicy,
-    target: &Authority,
+    target: &config::Authority,
     base_path: &str,
 ) {
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -90,6 +90,42 @@ pub fn response(
         && let Ok(path) = HeaderValue::try_from(path)
     {
         *location = path;
+    }
+}
+
+/// The same request for a connection that speaks HTTP/2 (RFC 9113 section 8.2.2 and 8.3.1): the
+/// host moves into the target, and what speaks of one connection goes.
+pub fn to_http2<B>(request: Request<B>) -> Request<B> {
+    let (mut head, body) = request.into_parts();
+    let host = head.headers.remove(HOST);
+    head.headers.remove(CONNECTION);
+    head.headers.remove(TRANSFER_ENCODING);
+    let mut uri = std::mem::take(&mut head.uri).into_parts();
+    uri.scheme = Some(Scheme::HTTPS);
+    uri.authority = host
+        .and_then(|host| Authority::try_from(host.as_bytes()).ok())
+        .or(uri.authority);
+    uri.path_and_query
+        .get_or_insert(PathAndQuery::from_static("/"));
+    // A target that cannot be expressed stays `/` without a host, which hyper refuses to send.
+    head.uri = Uri::from_parts(uri).unwrap_or_default();
+    head.version = http::Version::HTTP_2;
+    Request::from_parts(head, body)
+}
+
+/// Joins what HTTP/2 allows to split (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -289,12 +325,12 @@ fn add_forwarded(headers: &mut HeaderMap, sender: &Sender) {
 }
 
 /// A `Location` within the origin as a path that means the same to the client.
-fn shorten(location: &str, target: &Authority, base_path: &str) -> Option<String> {
+fn shorten(location: &str, target: &config::Authority, base_path: &str) -> Option<String> {
     let path = match location.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
             let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
             let (authority, path) = rest.split_at(end);
-            if Authority::parse(authority)? != *target {
+            if config::Authority::parse(authority)? != *target {
                 return None;
             }
             path
@@ -352,8 +388,8 @@ mod tests {
         }
     }
 
-    fn origin() -> Authority {
-        Authority::parse("api.example:8443").unwrap()
+    fn origin() -> config::Authority {
+        config::Authority::parse("api.example:8443").unwrap()
     }
 
     #[test]

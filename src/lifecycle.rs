@@ -34,6 +34,16 @@ impl Alarm {
     }
 }
 
+/// Runs hyper's tasks on the thread they come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
 /// Tells everything that serves to finish, and learns when it has. Cloned into whatever has to
 /// finish; dropping the clone says that it has.
 #[derive(Clone)]

@@ -159,6 +159,7 @@ impl App {
             let settings = Settings {
                 patience: binding.patience,
                 stall: binding.timeouts.body,
+                max_header_size: binding.max_header_size,
             };
             let door = Door {
                 entrance: Entrance::Own(index),
@@ -178,6 +179,7 @@ impl App {
             let settings = Settings {
                 patience: shared.patience,
                 stall: stall.unwrap_or(shared.patience.idle),
+                max_header_size: shared.max_header_size,
             };
             let door = Door {
                 entrance: Entrance::Shared,

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::{LogFormat, LogLevel, LogSettings};
+use super::{LogFormat, LogLevel, LogSettings, Protocol, Retry};
 
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -16,6 +16,9 @@ pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 pub const MAX_REQUESTS_IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
+pub const MAX_HEADER_SIZE: NonZeroUsize = NonZeroUsize::new(64 * 1024).expect("not zero");
+pub const PROTOCOL: Protocol = Protocol::Auto;
+pub const RETRY: Retry = Retry::Safe;
 pub const VIA: bool = true;
 pub const FORWARDED: bool = false;
 pub const REWRITE_LOCATION: bool = true;

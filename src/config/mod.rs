@@ -53,6 +53,8 @@ pub struct SharedListener {
     pub listen: Vec<Listen>,
     /// How long clients may take.
     pub patience: ClientPatience,
+    /// Bytes of a request's head.
+    pub max_header_size: usize,
 }
 
 /// How long a client connection may take over things that concern no binding yet.
@@ -62,6 +64,28 @@ pub struct ClientPatience {
     pub header: Duration,
     /// From the last answer to the first byte of the next request.
     pub idle: Duration,
+}
+
+/// Which HTTP is spoken to an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// As the client speaks: http/1.1 for http/1.1, h2 by ALPN for h2; the other one where the
+    /// origin speaks only that.
+    Auto,
+    /// http/1.1 only.
+    Http1,
+    /// h2 only, but for what has to switch protocols.
+    Http2,
+}
+
+/// Whether a request may be sent once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Never.
+    Never,
+    /// Where it cannot have had an effect: nothing of it was sent, or it was refused unseen, or
+    /// its method is safe and its connection ended before a byte of an answer.
+    Safe,
 }
 
 /// What is logged, and how.
@@ -126,6 +150,12 @@ pub struct Binding {
     pub allow_private: bool,
     /// How long its clients may take.
     pub patience: ClientPatience,
+    /// Bytes of a request's head.
+    pub max_header_size: usize,
+    /// Which HTTP the origin is spoken to in.
+    pub protocol: Protocol,
+    /// Whether a request may be sent once more.
+    pub retry: Retry,
     /// How long the origin may take.
     pub timeouts: Timeouts,
     /// How much of everything it may use.

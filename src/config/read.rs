@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::apart::{authorities_apart, listeners_apart, names_apart};
 use super::binding::binding;
 use super::mistake::{ConfigError, Mistake, Place};
-use super::section::{Found, Section, count, described, nearest, string};
+use super::section::{Found, Section, count, described, string};
 use super::settings::{Settings, defaults_table, trust, value_or};
 use super::{
     Binding, BindingName, ClientPatience, Config, HostPrefix, Listen, LogFormat, LogLevel,
@@ -172,6 +172,7 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
     let expose = root.boolean("expose");
     let header = root.duration("header_timeout");
     let idle = root.duration("client_idle_timeout");
+    let header_size = root.count("max_header_size");
     if let Some(workers) = root.get("workers", workers) {
         config.workers = workers.value;
     }
@@ -187,12 +188,14 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
                 header: value_or(header, defaults::HEADER_TIMEOUT),
                 idle: value_or(idle, defaults::CLIENT_IDLE_TIMEOUT),
             },
+            max_header_size: value_or(header_size, defaults::MAX_HEADER_SIZE).get(),
         });
     } else {
         for (key, there) in [
             ("expose", expose.map(|found| found.place)),
             ("header_timeout", header.map(|found| found.place)),
             ("client_idle_timeout", idle.map(|found| found.place)),
+            ("max_header_size", header_size.map(|found| found.place)),
         ] {
             if let Some(place) = there {
                 let mistake = Mistake::new(
@@ -254,33 +257,20 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
 
 fn log_settings(mut section: Section<'_, '_>) -> LogSettings {
     let mut log = defaults::LOG;
-    let words = |known: &'static [&'static str]| {
-        move |text: &str| {
-            known.iter().position(|word| *word == text).ok_or_else(|| {
-                let hint = nearest(text, known)
-                    .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
-                format!(
-                    "expected one of {}, found \"{text}\"{hint}",
-                    known.join(", ")
-                )
-            })
-        }
-    };
-    const LEVELS: [LogLevel; 5] = [
-        LogLevel::Error,
-        LogLevel::Warn,
-        LogLevel::Info,
-        LogLevel::Debug,
-        LogLevel::Trace,
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
     ];
-    const FORMATS: [LogFormat; 3] = [LogFormat::Auto, LogFormat::Json, LogFormat::Text];
-    if let Some(found) = section.parse("level", words(&["error", "warn", "info", "debug", "trace"]))
-    {
-        log.level = LEVELS[found.value];
-    }
-    if let Some(found) = section.parse("format", words(&["auto", "json", "text"])) {
-        log.format = FORMATS[found.value];
-    }
+    let formats = [
+        ("auto", LogFormat::Auto),
+        ("json", LogFormat::Json),
+        ("text", LogFormat::Text),
+    ];
+    log.level = value_or(section.word("level", &levels), log.level);
+    log.format = value_or(section.word("format", &formats), log.format);
     log.access = value_or(section.boolean("access"), log.access);
     section.finish();
     log

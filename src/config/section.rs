@@ -160,6 +160,26 @@ impl<'t, 'm> Section<'t, 'm> {
         })
     }
 
+    /// One of these words, as what it stands for.
+    pub fn word<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Option<Found<T>> {
+        self.parse(key, |text| {
+            if let Some((_, meant)) = words.iter().find(|(word, _)| *word == text) {
+                return Ok(*meant);
+            }
+            let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let hint = nearest(text, &known)
+                .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+            Err(format!(
+                "expected one of {}, found \"{text}\"{hint}",
+                known.join(", ")
+            ))
+        })
+    }
+
     /// A whole number of at least 1.
     pub fn count(&mut self, key: &'static str) -> Option<Found<NonZeroUsize>> {
         self.get(key, count)
@@ -237,8 +257,8 @@ fn later(key: &str) -> Option<&'static str> {
             "the certificate store is not part of this version; use `certificate` and `key`"
         }
         "upstream" | "target" | "backend" | "proxy_pass" | "to" | "url" => "did you mean `origin`?",
-        "admin" | "protocol" | "retry" | "allow_uids" | "allow_gids" | "tls_min" | "tls_max"
-        | "pins" | "verify_names" | "crl" | "require_request" | "key_password_file" | "details" => {
+        "admin" | "allow_uids" | "allow_gids" | "tls_min" | "tls_max" | "pins" | "verify_names"
+        | "crl" | "require_request" | "key_password_file" | "details" => {
             "this key is not part of this version"
         }
         _ => return None,

@@ -10,7 +10,8 @@ use super::mistake::{Mistake, Place};
 use super::section::{Found, Section};
 use super::{
     Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, HeaderPolicy,
-    HostHeader, Limits, Places, Source, Timeouts, Trust, WebOrigin, WebOrigins, defaults,
+    HostHeader, Limits, Places, Protocol, Retry, Source, Timeouts, Trust, WebOrigin, WebOrigins,
+    defaults,
 };
 
 /// The keys that [defaults] and a binding share; `None` where the user left one out.
@@ -31,6 +32,9 @@ pub struct Settings {
     pub max_connections: Option<Found<NonZeroUsize>>,
     pub max_requests_in_flight: Option<Found<NonZeroUsize>>,
     pub max_connection_age: Option<Found<Duration>>,
+    pub max_header_size: Option<Found<NonZeroUsize>>,
+    pub protocol: Option<Found<Protocol>>,
+    pub retry: Option<Found<Retry>>,
     pub host_header: Option<Found<HostHeader>>,
     pub forwarded: Option<Found<bool>>,
     pub via: Option<Found<bool>>,
@@ -65,6 +69,16 @@ impl Settings {
             max_connections: section.count("max_connections"),
             max_requests_in_flight: section.count("max_requests_in_flight"),
             max_connection_age: section.duration("max_connection_age"),
+            max_header_size: section.count("max_header_size"),
+            protocol: section.word(
+                "protocol",
+                &[
+                    ("auto", Protocol::Auto),
+                    ("http1", Protocol::Http1),
+                    ("http2", Protocol::Http2),
+                ],
+            ),
+            retry: section.word("retry", &[("safe", Retry::Safe), ("never", Retry::Never)]),
             host_header: section.parse("host_header", host_header),
             forwarded: section.boolean("forwarded"),
             via: section.boolean("via"),
@@ -102,6 +116,11 @@ impl Settings {
             max_connection_age: self
                 .max_connection_age
                 .or_else(|| base.max_connection_age.clone()),
+            max_header_size: self
+                .max_header_size
+                .or_else(|| base.max_header_size.clone()),
+            protocol: self.protocol.or_else(|| base.protocol.clone()),
+            retry: self.retry.or_else(|| base.retry.clone()),
             host_header: self.host_header.or_else(|| base.host_header.clone()),
             forwarded: self.forwarded.or_else(|| base.forwarded.clone()),
             via: self.via.or_else(|| base.via.clone()),
@@ -135,6 +154,9 @@ impl Settings {
                 header: value_or(self.header_timeout, defaults::HEADER_TIMEOUT),
                 idle: value_or(self.client_idle_timeout, defaults::CLIENT_IDLE_TIMEOUT),
             },
+            max_header_size: value_or(self.max_header_size, defaults::MAX_HEADER_SIZE).get(),
+            protocol: value_or(self.protocol, defaults::PROTOCOL),
+            retry: value_or(self.retry, defaults::RETRY),
             timeouts: Timeouts {
                 connect: value_or(self.connect_timeout, defaults::CONNECT_TIMEOUT),
                 response: value_or(self.response_timeout, defaults::RESPONSE_TIMEOUT),

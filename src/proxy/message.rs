@@ -77,6 +77,31 @@ impl<'a> Message<'a> {
         let uri = &head.uri;
         let connect = head.method == Method::CONNECT;
         let (asked, text) = match (uri.scheme_str(), uri.authority()) {
+            // RFC 9113 section 8.3.1: `:authority` is what Host is in HTTP/1.
+            (_, authority) if head.version == Version::HTTP_2 && !connect => {
+                let named = authority.map(|authority| {
+                    let text = authority.as_str();
+                    AuthorityRef::parse(text).map(|authority| (text, authority))
+                });
+                match (named, host) {
+                    (Some(None), _) => {
+                        return Err(ForwardError::BadRequest(
+                            "the :authority is not host[:port]",
+                        ));
+                    }
+                    (Some(Some((_, named))), Some((_, host))) if named != host => {
+                        return Err(ForwardError::BadRequest(
+                            "Host and :authority name different hosts",
+                        ));
+                    }
+                    (Some(Some((text, authority))), _) | (None, Some((text, authority))) => {
+                        (Asked::Host(Some(authority)), Some(text))
+                    }
+                    (None, None) => {
+                        return Err(ForwardError::BadRequest("the request has no :authority"));
+                    }
+                }
+            }
             (scheme @ Some("http" | "https"), Some(authority)) => {
                 let text = authority.as_str();
                 let authority = AuthorityRef::parse(text).ok_or(ForwardError::BadRequest(

@@ -215,6 +215,7 @@ impl Proxy {
             By::Origin => service.base_path.as_str(),
             By::Name | By::Wildcard => "",
         };
+        let http2 = head.version == Version::HTTP_2;
         // A switch is offered without a body: what would follow one is another protocol's.
         let offered =
             head::offered(&head.headers, head.version).filter(|_| incoming.is_end_stream());
@@ -226,9 +227,13 @@ impl Proxy {
                 .repeats_host()
                 .then(|| message.text.map(str::to_owned))
                 .flatten(),
-            chunked: message.chunked,
+            // HTTP/2 frames every body, whose length may be unknown.
+            chunked: message.chunked || (http2 && !incoming.is_end_stream()),
             upgrade: offered.clone(),
         };
+        if http2 {
+            head::join_cookies(&mut head.headers);
+        }
         let expects = head::expects_continue(&head.headers, head.version);
         head.uri = head::target(&head.uri, base_path);
         head.version = Version::HTTP_11;
@@ -241,6 +246,7 @@ impl Proxy {
             target: Arc::clone(&route.target),
             public_only: route.by == By::Wildcard,
             upgrades: offered.is_some(),
+            http2,
         };
         let mut inbound = service
             .upstream
@@ -269,6 +275,7 @@ impl Proxy {
             &route.target,
             base_path,
         );
+        // hyper speaks to the client as the client does.
         head.version = Version::HTTP_11;
         let relayed = Relayed {
             lease: inbound.lease,

@@ -1,34 +1,34 @@
-//! One client connection: served until the client, a limit or a drain ends it.
+//! One client connection, from its first byte: which HTTP it speaks, and who serves it.
 
-use std::convert::Infallible;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::ClientPatience;
 use crate::lifecycle::{Alarm, Drain};
 
-use super::io::{Activity, Phase, Socket};
+use super::io::{Activity, Socket};
+use super::{http1, http2};
 
-/// How long a client may take.
+/// How long a client may take, and how much it may send before a request is whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Over its requests' heads, and between requests.
     pub patience: ClientPatience,
     /// Over taking what is ready for it.
     pub stall: Duration,
+    /// Bytes of a request's head.
+    pub max_header_size: usize,
 }
 
 /// A connection as the one who answers sees it.
@@ -36,7 +36,7 @@ pub struct Settings {
 pub struct Client {
     /// What the connection is waiting for; whoever answers tells it.
     pub activity: Arc<Activity>,
-    /// A timer for the waits of one request, kept from one to the next.
+    /// A timer for the waits of one request at a time.
     pub alarm: Rc<Alarm>,
     /// How long the client may take; also for what the connection may turn into.
     pub settings: Settings,
@@ -44,180 +44,86 @@ pub struct Client {
     pub drain: Drain,
 }
 
-type Connection<S> = http1::UpgradeableConnection<TokioIo<Socket>, S>;
-
-/// Serves HTTP/1.1 on `socket`: each request goes to `answer`. Returns when the connection is
-/// over. A panic of `answer` passes through; it costs this connection and nothing else.
-pub async fn serve<A, F, B>(socket: Socket, settings: Settings, drain: Drain, answer: A)
+/// Serves HTTP on `socket`: each request goes to `answer`. Returns when the connection is over. A
+/// panic of `answer` passes through; it costs this connection (with HTTP/2, this request) and
+/// nothing else.
+pub async fn serve<A, F, B>(mut socket: Socket, settings: Settings, drain: Drain, answer: A)
 where
-    A: Fn(Client, Request<Incoming>) -> F,
-    F: Future<Output = Response<B>>,
+    A: Fn(Client, Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let activity = socket.activity();
+    let (began, version) = tokio::select! {
+        first = first_bytes(&mut socket) => match first {
+            Ok(first) => first,
+            Err(error) => {
+                tracing::debug!(%error, "client connection ended before a request");
+                return;
+            }
+        },
+        () = too_late(&activity, &settings, drain.clone()) => {
+            tracing::debug!("client connection closed: nothing came");
+            return;
+        }
+    };
     let client = Client {
-        activity: socket.activity(),
+        activity,
         alarm: Rc::default(),
         settings,
-        drain: drain.clone(),
+        drain,
     };
-    let activity = Arc::clone(&client.activity);
-    let service = service_fn(move |request| {
-        client.activity.request_began();
-        let answered = answer(client.clone(), request);
-        async move { Ok::<_, Infallible>(answered.await) }
-    });
-    let mut connection = http1::Builder::new()
-        // The origin's Date stands; ours would be a second opinion.
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    let mut clock = Clock {
-        activity,
-        settings,
-        alarm: Alarm::default(),
-        draining: None,
+    let socket = socket.give_back(began);
+    match version {
+        Version::Http1 => http1::serve(socket, client, answer).await,
+        Version::Http2 => http2::serve(socket, client, answer).await,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// Reads until it is clear whether the client begins with the preface of HTTP/2 (RFC 9113
+/// section 3.4), which no request of HTTP/1 begins like.
+async fn first_bytes(socket: &mut Socket) -> io::Result<(Bytes, Version)> {
+    // Most first requests fit; the rest is read by whoever serves.
+    let mut read = BytesMut::with_capacity(2048);
+    loop {
+        if socket.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let known = read.len().min(PREFACE.len());
+        if read[..known] != PREFACE[..known] {
+            return Ok((read.freeze(), Version::Http1));
+        }
+        if known == PREFACE.len() {
+            return Ok((read.freeze(), Version::Http2));
+        }
+    }
+}
+
+/// Ready when the first byte, or the rest of the preface, has been waited for long enough.
+async fn too_late(activity: &Activity, settings: &Settings, drain: Drain) {
+    let born = Instant::now();
+    let idle = sleep_until(born + settings.patience.idle);
+    let drained = async {
+        drain.begun().await;
+        // Whoever has just connected is about to send something.
+        tokio::time::sleep(http1::FIRST_REQUEST).await;
     };
-    let mut begun = pin!(drain.begun());
-    let ended = poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(End::Served(result));
-            }
-            if clock.draining.is_none() && begun.as_mut().poll(cx).is_ready() {
-                clock.draining = Some(Draining::since(Instant::now()));
-            }
-            match clock.poll(cx, Pin::new(&mut connection)) {
-                Poll::Ready(Tick::Again) => {}
-                Poll::Ready(Tick::Expired(phase)) => return Poll::Ready(End::Expired(phase)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
-    match ended {
-        End::Served(Ok(())) => {}
-        End::Served(Err(error)) => {
-            let reason = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::debug!(%error, reason, "client connection ended");
-        }
-        End::Expired(Phase::Head) => {
-            // Nothing of an answer was written for this head, so this cannot mix with one.
-            if let Some(parts) = connection.into_parts() {
-                parts.io.inner().try_write(TOO_SLOW);
-            }
-            tracing::debug!("client connection ended: its request head took too long");
-        }
-        End::Expired(Phase::Idle) => tracing::debug!("idle client connection closed"),
-        End::Expired(Phase::Busy) => {
-            tracing::debug!("client connection ended: it took nothing of its answer");
-        }
+    let (mut idle, mut drained) = (pin!(idle), pin!(drained));
+    tokio::select! {
+        () = &mut idle => {}
+        () = &mut drained => {}
+    }
+    // A preface that has begun is given the time of a head.
+    if activity.has_begun() {
+        sleep_until(activity.since() + settings.patience.header).await;
     }
 }
 
-enum End {
-    Served(hyper::Result<()>),
-    Expired(Phase),
-}
-
-enum Tick {
-    /// Something changed: look at the connection again.
-    Again,
-    /// It has taken too long over this.
-    Expired(Phase),
-}
-
-/// Watches over what the connection is waiting for.
-struct Clock {
-    activity: Arc<Activity>,
-    settings: Settings,
-    alarm: Alarm,
-    draining: Option<Draining>,
-}
-
-/// How far a connection has got in ending.
-struct Draining {
-    since: Instant,
-    // hyper has been told to end after what it is doing.
-    told: bool,
-}
-
-impl Draining {
-    fn since(now: Instant) -> Self {
-        Self {
-            since: now,
-            told: false,
-        }
-    }
-}
-
-impl Clock {
-    fn poll<S, B>(
-        &mut self,
-        cx: &mut Context<'_>,
-        connection: Pin<&mut Connection<S>>,
-    ) -> Poll<Tick>
-    where
-        S: hyper::service::HttpService<Incoming, ResBody = B>,
-        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        B: Body + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let phase = self.activity.phase();
-        if phase == Phase::Busy
-            && let Some(draining) = &mut self.draining
-            && !draining.told
-        {
-            // The answer will say `Connection: close`, and the connection ends after it.
-            draining.told = true;
-            connection.graceful_shutdown();
-            return Poll::Ready(Tick::Again);
-        }
-        let Some(deadline) = self.deadline(phase) else {
-            return Poll::Pending;
-        };
-        if self.alarm.poll(cx, deadline).is_pending() {
-            return Poll::Pending;
-        }
-        Poll::Ready(Tick::Expired(phase))
-    }
-
-    fn deadline(&self, phase: Phase) -> Option<Instant> {
-        // The end of an answer may be waiting for the client when its last piece was handed over.
-        let stalled = self
-            .activity
-            .blocked_since()
-            .map(|since| since + self.settings.stall);
-        match (self.patience_ends(phase), stalled) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
-    }
-
-    fn patience_ends(&self, phase: Phase) -> Option<Instant> {
-        let patience = &self.settings.patience;
-        match phase {
-            Phase::Busy => None,
-            Phase::Head => Some(self.activity.since() + patience.header),
-            Phase::Idle => {
-                let idle = self.activity.since() + patience.idle;
-                Some(match &self.draining {
-                    // A request may be on its way: the client of a fresh connection is about to
-                    // send one, and another may have sent it the moment before.
-                    Some(draining) if self.activity.has_answered() => {
-                        idle.min(draining.since + SETTLE)
-                    }
-                    Some(draining) => idle.min(draining.since + FIRST_REQUEST),
-                    None => idle,
-                })
-            }
-        }
-    }
-}
-
-const TOO_SLOW: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// How long an idle connection is kept after a drain has begun.
-const SETTLE: Duration = Duration::from_millis(50);
-/// How long a client that has sent nothing yet is given after a drain has begun.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -39,6 +39,9 @@ pub struct Activity {
     since: AtomicU64,
     blocked: AtomicU64,
     answered: AtomicBool,
+    // Requests under way: at most one, unless the connection multiplexes.
+    active: AtomicUsize,
+    multiplexes: AtomicBool,
     reset: AtomicBool,
 }
 
@@ -82,11 +85,16 @@ impl Socket {
         }
     }
 
-    /// The same socket as a new connection that begins with `pending`, which was read of it.
-    pub fn begin_again(mut self, pending: Bytes) -> Self {
-        self.pending = pending;
-        self.activity = Arc::new(Activity::new());
+    /// Gives back what was read of it, to be read again.
+    pub fn give_back(mut self, read: Bytes) -> Self {
+        self.pending = read;
         self
+    }
+
+    /// The same socket as a new connection that begins with `read`, which was read of it.
+    pub fn begin_again(mut self, read: Bytes) -> Self {
+        self.activity = Arc::new(Activity::new());
+        self.give_back(read)
     }
 
     /// What it is waiting for.
@@ -122,6 +130,8 @@ impl Activity {
             since: AtomicU64::new(0),
             blocked: AtomicU64::new(NOT),
             answered: AtomicBool::new(false),
+            active: AtomicUsize::new(0),
+            multiplexes: AtomicBool::new(false),
             reset: AtomicBool::new(false),
         }
     }
@@ -153,15 +163,35 @@ impl Activity {
         self.answered.load(Relaxed)
     }
 
+    /// Whether anything came on it yet.
+    pub fn has_begun(&self) -> bool {
+        self.phase() != Phase::Idle
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.active.load(Relaxed) == 0
+    }
+
+    /// Many requests are under way at once from here on, and bytes that come between them are no
+    /// request's head.
+    pub fn multiplexes(&self) {
+        self.multiplexes.store(true, Relaxed);
+        self.enter(Phase::Idle, Instant::now());
+    }
+
     /// A request's head is complete.
     pub fn request_began(&self) {
         self.answered.store(true, Relaxed);
+        self.active.fetch_add(1, Relaxed);
         self.phase.store(Phase::Busy as u8, Relaxed);
     }
 
     /// Its answer is over, at `now`.
     pub fn request_ended(&self, now: Instant) {
-        self.enter(Phase::Idle, now);
+        if self.active.fetch_sub(1, Relaxed) == 1 {
+            self.enter(Phase::Idle, now);
+        }
     }
 
     /// The answer broke off: the connection must end in a reset, because to an HTTP/1.0 client an
@@ -211,6 +241,7 @@ impl AsyncRead for Socket {
         if polled.is_ready()
             && buffer.filled().len() > before
             && this.activity.phase() == Phase::Idle
+            && !this.activity.multiplexes.load(Relaxed)
         {
             this.activity.enter(Phase::Head, Instant::now());
         }

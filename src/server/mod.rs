@@ -2,6 +2,8 @@
 
 mod accept;
 mod connection;
+mod http1;
+mod http2;
 mod io;
 mod listener;
 mod unix;

@@ -8,7 +8,7 @@ use tokio_rustls::TlsConnector;
 use crate::error::Failure;
 
 use super::facts::Facts;
-use super::generation::Generation;
+use super::generation::{Alpn, Generation};
 use super::stream::Stream;
 
 /// The name an origin must prove, and the SNI it is told.
@@ -34,17 +34,18 @@ impl ServerName {
     }
 }
 
-/// Shakes hands as `generation`, over a connection that is established already.
+/// Shakes hands as `generation`, offering `alpn`, over a connection that is established already.
 ///
 /// # Errors
 ///
 /// When either side refuses.
 pub async fn connect(
     generation: &Generation,
+    alpn: Alpn,
     name: ServerName,
     tcp: TcpStream,
 ) -> Result<Stream, HandshakeError> {
-    let connector = TlsConnector::from(generation.http1());
+    let connector = TlsConnector::from(generation.offering(alpn));
     match connector.connect(name.0, tcp).await {
         Ok(stream) => Ok(Stream::new(stream, Arc::new(Facts::default()))),
         Err(error) => Err(

@@ -38,6 +38,19 @@ pub struct Generation {
     number: u64,
     identity: Identity,
     http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    either: Arc<ClientConfig>,
+}
+
+/// Which HTTP is offered to an origin (RFC 7301).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Alpn {
+    /// http/1.1.
+    Http1,
+    /// h2.
+    Http2,
+    /// h2 or http/1.1; the origin chooses.
+    Either,
 }
 
 impl Inputs {
@@ -107,16 +120,26 @@ impl Generation {
             }
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut http1 = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_client_cert_resolver(Arc::new(Presents(identity.certified())));
-        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // The copies share one session store.
+        let offering = |protocols: &[&str]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols
+                .iter()
+                .map(|name| name.as_bytes().to_vec())
+                .collect();
+            Arc::new(config)
+        };
         Ok(Self {
             number,
             identity,
-            http1: Arc::new(http1),
+            http1: offering(&["http/1.1"]),
+            http2: offering(&["h2"]),
+            either: offering(&["h2", "http/1.1"]),
         })
     }
 
@@ -152,8 +175,12 @@ impl Generation {
         Ok(())
     }
 
-    pub(super) fn http1(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.http1)
+    pub(super) fn offering(&self, alpn: Alpn) -> Arc<ClientConfig> {
+        Arc::clone(match alpn {
+            Alpn::Http1 => &self.http1,
+            Alpn::Http2 => &self.http2,
+            Alpn::Either => &self.either,
+        })
     }
 }
 

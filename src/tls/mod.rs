@@ -14,6 +14,6 @@ pub use connect::{HandshakeError, ServerName, connect};
 pub use demanding::{Demanding, call_without_certificate};
 pub use error::{Input, LoadError};
 pub use facts::Facts;
-pub use generation::{Fingerprint, Generation, Inputs};
+pub use generation::{Alpn, Fingerprint, Generation, Inputs};
 pub use identity::{Identity, Leaf};
 pub use stream::Stream;

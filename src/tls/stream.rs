@@ -30,6 +30,11 @@ impl Stream {
         }
     }
 
+    /// Whether the origin chose h2.
+    pub fn is_http2(&self) -> bool {
+        self.inner.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
     /// Keeps `guard` until this connection is closed.
     pub fn keep(self, guard: impl Send + 'static) -> Self {
         Self {

@@ -1,15 +1,17 @@
 //! A new connection to an origin: name, TCP, TLS, HTTP; each with its own way to fail, and all of
 //! them together within `connect_timeout`.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::AbortHandle;
@@ -18,7 +20,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::body::Upload;
 use crate::config::Authority;
 use crate::error::{Failure, ForwardError};
-use crate::tls::{self, Facts, Generation, HandshakeError, ServerName};
+use crate::lifecycle::Local;
+use crate::tls::{self, Alpn, Facts, Generation, HandshakeError, ServerName};
 
 use super::Settings;
 use super::address::is_public;
@@ -30,14 +33,24 @@ pub struct Dial<'a> {
     pub settings: &'a Settings,
     /// Whether to refuse addresses that are not public.
     pub public_only: bool,
+    /// Which HTTP to offer.
+    pub alpn: Alpn,
 }
 
 /// A connection that is ready for requests. Another task of this worker drives it.
 pub struct Made {
-    pub sender: http1::SendRequest<Upload>,
+    pub wire: Wire,
     pub facts: Arc<Facts>,
     pub address: SocketAddr,
     pub task: AbortHandle,
+}
+
+/// How requests are put on a connection.
+pub enum Wire {
+    /// One after the other.
+    Http1(http1::SendRequest<Upload>),
+    /// Many at once; and how many the origin takes at once.
+    Http2(http2::SendRequest<Upload>, Rc<Cell<usize>>),
 }
 
 impl Dial<'_> {
@@ -75,7 +88,10 @@ impl Dial<'_> {
         if let Err(error) = tcp.set_nodelay(true) {
             return Err(ForwardError::Dial(address, Failure::Io(error.kind())));
         }
-        match tls::connect(generation, name, tcp).await {
+        match tls::connect(generation, self.alpn, name, tcp).await {
+            Ok(stream) if self.alpn == Alpn::Http2 && !stream.is_http2() => {
+                Err(ForwardError::Protocol("it does not speak h2".to_owned()))
+            }
             Ok(stream) => Ok((stream, address)),
             Err(HandshakeError::Certificate(reason)) => Err(ForwardError::Certificate(reason)),
             Err(HandshakeError::Failed(failure)) => Err(ForwardError::Handshake(failure)),
@@ -116,16 +132,41 @@ impl Dial<'_> {
 /// Speaks HTTP on the connection, from a task that ends with it.
 async fn drive(stream: tls::Stream, address: SocketAddr) -> Result<Made, ForwardError> {
     let facts = stream.facts();
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| ForwardError::Protocol(error.to_string()))?;
-    let task = tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
+    let failed = |error: hyper::Error| ForwardError::Protocol(error.to_string());
+    let ended = move |result: hyper::Result<()>| {
+        if let Err(error) = result {
             tracing::debug!(%address, %error, "connection to the origin ended");
         }
-    });
+    };
+    let (wire, task) = if stream.is_http2() {
+        let (sender, connection) = http2::Builder::new(Local)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
+        let most = Rc::new(Cell::new(connection.current_max_send_streams()));
+        let known = Rc::clone(&most);
+        let task = tokio::task::spawn_local(async move {
+            let mut connection = pin!(connection);
+            let result = poll_fn(|cx| {
+                let polled = connection.as_mut().poll(cx);
+                known.set(connection.current_max_send_streams());
+                polled
+            });
+            ended(result.await);
+        });
+        (Wire::Http2(sender, most), task)
+    } else {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
+        let task = tokio::task::spawn_local(async move { ended(connection.with_upgrades().await) });
+        (Wire::Http1(sender), task)
+    };
     Ok(Made {
-        sender,
+        wire,
         facts,
         address,
         task: task.abort_handle(),
@@ -199,6 +240,12 @@ async fn first_of(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr),
     }
 }
 
+/// What an origin may send on one stream before the client has taken it.
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// The same over all streams of a connection.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// What is kept of a request body for an origin that reads slowly.
+const SEND_BUFFER: usize = 256 * 1024;
 const STAGGER: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Unanswered {
     pub unsent: Option<Request<Upload>>,
     /// Whether the connection ended (rather than a wait).
     pub ended: bool,
+    /// Whether the origin says that it has not looked at the request.
+    pub refused: bool,
     /// Whether anything was written to the connection.
     pub wrote: bool,
     /// Whether anything came back.
@@ -40,7 +42,8 @@ pub async fn exchange(
     let facts = lease.facts();
     let before = (facts.written(), facts.read());
     let began = Instant::now();
-    let mut answer = pin!(lease.sender().try_send_request(request));
+    let stream = lease.is_stream();
+    let mut answer = pin!(lease.send(request));
     let waited = poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(answer));
@@ -63,16 +66,23 @@ pub async fn exchange(
         error,
         unsent,
         ended,
-        wrote: facts.written() > before.0,
-        read: facts.read() > before.1,
+        refused: false,
+        // On a connection with other streams nothing is known of one from its bytes.
+        wrote: stream || facts.written() > before.0,
+        read: !stream && facts.read() > before.1,
     };
     match waited {
         Ok(Ok(response)) => Ok(response),
         Err(error) => Err(unanswered(error, None, false)),
         Ok(Err(mut failed)) => {
             let unsent = failed.take_message();
-            let error = explain(failed.error(), &upload, facts.failure());
-            Err(unanswered(error, unsent, true))
+            let cause = http2_cause(failed.error());
+            let error = explain(failed.error(), cause, &upload, facts.failure());
+            Err(Unanswered {
+                refused: cause.is_some_and(is_refusal),
+                // A stream that the origin reset says nothing of the connection.
+                ..unanswered(error, unsent, !cause.is_some_and(h2::Error::is_reset))
+            })
         }
     }
 }
@@ -105,12 +115,33 @@ impl Wait {
 
 /// Who is to blame for an error of hyper's. What happened to the connection is known from the
 /// connection itself; hyper's error only says whether it was the message or its carrier.
-fn explain(error: &hyper::Error, upload: &Upload, failure: Option<&Failure>) -> ForwardError {
+fn explain(
+    error: &hyper::Error,
+    cause: Option<&h2::Error>,
+    upload: &Upload,
+    failure: Option<&Failure>,
+) -> ForwardError {
     if upload.stage() == Stage::Failed {
         return ForwardError::BadRequest("the request body broke off or is not framed as it says");
     }
     if error.is_parse() {
         return ForwardError::Protocol(error.to_string());
     }
+    if let Some(cause) = cause.filter(|cause| cause.is_reset() || cause.is_go_away()) {
+        return ForwardError::Protocol(cause.to_string());
+    }
     ForwardError::Terminated(failure.cloned().unwrap_or(Failure::Closed))
+}
+
+/// What HTTP/2 says of a failure.
+fn http2_cause(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// Whether the origin says that it has not acted on a request (RFC 9113 section 8.7): it refused
+/// the stream, or went away before it.
+fn is_refusal(error: &h2::Error) -> bool {
+    error.is_remote()
+        && ((error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
+            || error.is_go_away())
 }

@@ -5,6 +5,7 @@ mod address;
 mod connect;
 mod exchange;
 mod pool;
+mod shared;
 mod slots;
 
 use std::cell::{Cell, RefCell};
@@ -18,14 +19,14 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::body::Upload;
-use crate::config::{Authority, Binding, ConnectTo, Limits, Timeouts};
-use crate::error::ForwardError;
+use crate::config::{Authority, Binding, ConnectTo, Limits, Protocol, Retry, Timeouts};
+use crate::error::{Failure, ForwardError};
 use crate::lifecycle::Alarm;
-use crate::tls::Generation;
+use crate::tls::{Alpn, Generation};
 
-use connect::Dial;
+use connect::{Dial, Wire};
 use exchange::Unanswered;
-use pool::{Acquired, Pool};
+use pool::{Acquired, Knows, Pool};
 
 pub use pool::Lease;
 pub use slots::Slots;
@@ -59,6 +60,8 @@ struct Settings {
     server_name: Option<(Arc<Authority>, Box<str>)>,
     connect_to: Option<ConnectTo>,
     allow_private: bool,
+    protocol: Protocol,
+    retry: Retry,
 }
 
 impl Settings {
@@ -83,6 +86,8 @@ pub struct Outbound {
     pub public_only: bool,
     /// Whether the origin is asked to switch protocols.
     pub upgrades: bool,
+    /// Whether the client speaks HTTP/2.
+    pub http2: bool,
 }
 
 /// An origin's answer.
@@ -113,6 +118,8 @@ impl Upstream {
             }),
             connect_to: binding.connect_to.clone(),
             allow_private: binding.allow_private,
+            protocol: binding.protocol,
+            retry: binding.retry,
         });
         let pool = Pool::new(Rc::clone(&settings), published, worker, Rc::clone(&ask));
         Self {
@@ -163,11 +170,15 @@ impl Upstream {
             target,
             public_only,
             upgrades,
+            http2,
         } = request;
+        let want = self.want(upgrades, http2);
         let mut request = Request::from_parts(head, upload);
         let mut fresh = false;
         loop {
-            let mut lease = self.connection(&target, public_only, fresh, trace).await?;
+            let mut lease = self
+                .connection(&target, want, public_only, fresh, trace)
+                .await?;
             // Only a reused connection can have ended without anybody having noticed, so only
             // then is a copy of the head worth its cost.
             let copy = lease.is_reused().then(|| Copy::of(&request));
@@ -193,7 +204,18 @@ impl Upstream {
                 {
                     return Err(ForwardError::Upgrade);
                 }
-                Ok(response) => return Ok(Inbound { response, lease }),
+                Ok(response) => {
+                    let misdirected = response.status() == StatusCode::MISDIRECTED_REQUEST;
+                    match copy.filter(|copy| misdirected && self.may_repeat(copy)) {
+                        // RFC 9110 section 15.5.20: the connection was the wrong one for this host.
+                        Some(copy) => {
+                            request = Request::from_parts(copy.head, copy.upload);
+                            fresh = true;
+                            continue;
+                        }
+                        None => return Ok(Inbound { response, lease }),
+                    }
+                }
                 Err(unanswered) => unanswered,
             };
             request = self.second_chance(unanswered, copy)?;
@@ -207,18 +229,32 @@ impl Upstream {
         unanswered: Unanswered,
         copy: Option<Copy>,
     ) -> Result<Request<Upload>, ForwardError> {
-        let Some(copy) = copy else {
+        let Some(copy) = copy.filter(|copy| self.may_repeat(copy)) else {
             return Err(unanswered.error);
         };
-        if let Some(request) = unanswered.unsent {
-            return Ok(request);
-        }
-        let untouched = copy.upload.is_untouched();
+        let unsent = unanswered.unsent.is_some() || unanswered.refused;
         let unseen = unanswered.ended && !unanswered.wrote;
         let safe = unanswered.ended && !unanswered.read && is_safe(&copy.head.method);
-        match untouched && (unseen || safe) {
+        match unsent || unseen || safe {
             true => Ok(Request::from_parts(copy.head, copy.upload)),
             false => Err(unanswered.error),
+        }
+    }
+
+    /// Whether a request may go out again as far as the user and its body are concerned.
+    fn may_repeat(&self, copy: &Copy) -> bool {
+        self.settings.retry == Retry::Safe && copy.upload.is_untouched()
+    }
+
+    /// What to offer an origin that nothing is known of yet.
+    fn want(&self, upgrades: bool, http2: bool) -> Alpn {
+        match self.settings.protocol {
+            // Only HTTP/1 switches protocols.
+            _ if upgrades => Alpn::Http1,
+            Protocol::Http1 => Alpn::Http1,
+            Protocol::Http2 => Alpn::Http2,
+            Protocol::Auto if http2 => Alpn::Either,
+            Protocol::Auto => Alpn::Http1,
         }
     }
 
@@ -226,6 +262,7 @@ impl Upstream {
     async fn connection(
         &self,
         target: &Arc<Authority>,
+        want: Alpn,
         public_only: bool,
         fresh: bool,
         trace: &Trace,
@@ -235,19 +272,31 @@ impl Upstream {
         loop {
             let pool = Rc::clone(&self.pool.borrow());
             trace.generation.set(Some(pool.generation().number()));
-            let permit = match pool.acquire(target, fresh, deadline).await? {
+            let knows = pool.knows(target);
+            let alpn = match want {
+                Alpn::Http1 if knows.http2_only && self.settings.protocol == Protocol::Auto => {
+                    Alpn::Http2
+                }
+                Alpn::Either if knows.http1_only => Alpn::Http1,
+                want => want,
+            };
+            let acquired = match alpn {
+                Alpn::Http1 => pool.acquire(target, fresh, deadline).await?,
+                Alpn::Http2 | Alpn::Either => pool.acquire_stream(target, fresh, deadline).await?,
+            };
+            let (permit, mut launch) = match acquired {
                 Acquired::Connection(lease) => {
                     trace.upstream.set(Some((lease.address(), true)));
                     return Ok(lease);
                 }
-                Acquired::Permit(permit) => permit,
-                // Another Generation was published while this one had no connection to give.
-                Acquired::Retired => continue,
+                Acquired::Permit(permit, launch) => (permit, launch),
+                Acquired::Again => continue,
             };
             let dial = Dial {
                 target,
                 settings: &self.settings,
                 public_only: public_only && !self.settings.allow_private,
+                alpn,
             };
             let hold = pool.hold(permit);
             let made = dial.connect(
@@ -258,7 +307,41 @@ impl Upstream {
                     trace.upstream.set(Some((address, false)));
                 },
             );
-            return Ok(pool.lease(target, made.await?));
+            return match made.await {
+                Ok(made) => {
+                    let http1_only = alpn == Alpn::Either && matches!(made.wire, Wire::Http1(_));
+                    if http1_only {
+                        pool.learn(
+                            target,
+                            Knows {
+                                http1_only,
+                                ..knows
+                            },
+                        );
+                    }
+                    Ok(pool.lease(target, made))
+                }
+                Err(ForwardError::Handshake(Failure::Alert(NO_APPLICATION_PROTOCOL, _)))
+                    if alpn == Alpn::Http1
+                        && want == alpn
+                        && self.settings.protocol == Protocol::Auto =>
+                {
+                    pool.learn(
+                        target,
+                        Knows {
+                            http2_only: true,
+                            ..knows
+                        },
+                    );
+                    continue;
+                }
+                Err(error) => {
+                    if let Some(launch) = &mut launch {
+                        launch.fail(&error);
+                    }
+                    Err(error)
+                }
+            };
         }
     }
 }
@@ -287,3 +370,6 @@ impl Copy {
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
+
+/// The alert of an origin that speaks none of the protocols it was offered (RFC 7301 section 3.2).
+const NO_APPLICATION_PROTOCOL: u8 = 120;

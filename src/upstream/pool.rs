@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -19,9 +22,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use crate::body::Upload;
 use crate::config::Authority;
 use crate::error::ForwardError;
+use crate::head;
 use crate::tls::{Facts, Generation};
 
-use super::connect::Made;
+use super::connect::{Made, Wire};
+use super::shared::{Flight, Shared, Stream};
 use super::slots::{Hold, Permit, Slots};
 use super::{Ask, Published, Settings};
 
@@ -47,6 +52,19 @@ struct Lane {
     // The one that was used last is used next: the others grow old and are let go.
     idle: Vec<Idle>,
     waiters: VecDeque<oneshot::Sender<Connection>>,
+    // HTTP/2 connections, and the one that is being made.
+    shared: Vec<Rc<Shared>>,
+    flight: Option<Rc<Flight>>,
+    knows: Knows,
+}
+
+/// What was found out about an origin.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Knows {
+    /// It speaks http/1.1 only.
+    pub http1_only: bool,
+    /// It speaks h2 only.
+    pub http2_only: bool,
 }
 
 struct Idle {
@@ -66,20 +84,58 @@ struct Connection {
 pub enum Acquired {
     /// A connection that has served before.
     Connection(Lease),
-    /// The right to open one.
-    Permit(Permit),
-    /// Nothing: another Generation was published.
-    Retired,
+    /// The right to open one, and where to tell what became of it, when others wait for it.
+    Permit(Permit, Option<Launch>),
+    /// Nothing yet: ask again, things have changed (the one with a Generation was published, or a
+    /// connection was made).
+    Again,
+}
+
+/// The duty to tell others that a connection was made, or failed.
+pub struct Launch {
+    pool: Rc<Pool>,
+    target: Arc<Authority>,
+    flight: Rc<Flight>,
+    failed: Option<ForwardError>,
+}
+
+impl Launch {
+    /// The connection failed.
+    pub fn fail(&mut self, error: &ForwardError) {
+        self.failed = Some(error.clone());
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        self.pool.with_lane(&self.target, |lane| {
+            if lane
+                .flight
+                .as_ref()
+                .is_some_and(|flight| Rc::ptr_eq(flight, &self.flight))
+            {
+                lane.flight = None;
+            }
+        });
+        self.flight.land(self.failed.take());
+    }
 }
 
 /// A connection in use. Unless it is given back it is cut off: whatever is still under way on it
 /// is wanted no more, and an origin that reads nothing must not keep it alive.
 pub struct Lease {
     // `None` once it was given back.
-    connection: Option<Connection>,
+    held: Option<Held>,
     target: Arc<Authority>,
     pool: Rc<Pool>,
     reused: bool,
+}
+
+enum Held {
+    /// A connection that is this request's alone.
+    Own(Connection),
+    /// A stream of one that others use too.
+    Stream(Stream),
 }
 
 impl Pool {
@@ -121,14 +177,14 @@ impl Pool {
 
     /// Closes every idle connection.
     pub fn close_idle(&self) {
-        let idle: Vec<_> = self
-            .lanes
-            .borrow_mut()
-            .iter_mut()
-            .flat_map(|lane| lane.idle.drain(..))
-            .collect();
+        let mut closed = Vec::new();
+        let mut ended = Vec::new();
+        for lane in self.lanes.borrow_mut().iter_mut() {
+            closed.append(&mut lane.idle);
+            ended.append(&mut lane.shared);
+        }
         self.count_idle();
-        drop(idle);
+        drop((closed, ended));
     }
 
     /// Closes an idle connection, or the next one that would become idle.
@@ -146,10 +202,78 @@ impl Pool {
                 .iter_mut()
                 .filter(|lane| !lane.idle.is_empty())
                 .min_by_key(|lane| lane.idle[0].since);
-            lane.map(|lane| lane.idle.remove(0))
+            match lane {
+                Some(lane) => (Some(lane.idle.remove(0)), None),
+                None => (None, lanes.iter_mut().find_map(Lane::take_idle_shared)),
+            }
         };
         self.count_idle();
-        closed.is_some()
+        closed.0.is_some() || closed.1.is_some()
+    }
+
+    /// What is known of `target`.
+    pub fn knows(&self, target: &Arc<Authority>) -> Knows {
+        let lanes = self.lanes.borrow();
+        let lane = lanes.iter().find(|lane| lane.is_for(target));
+        lane.map_or(Knows::default(), |lane| lane.knows)
+    }
+
+    /// Remembers what was found out about `target`.
+    pub fn learn(&self, target: &Arc<Authority>, knows: Knows) {
+        self.with_lane(target, |lane| lane.knows = knows);
+    }
+
+    /// A stream to `target` on a connection that others use too (unless `fresh`), else the right
+    /// to open one; waits for one that is being made already.
+    pub async fn acquire_stream(
+        self: &Rc<Self>,
+        target: &Arc<Authority>,
+        fresh: bool,
+        deadline: Instant,
+    ) -> Result<Acquired, ForwardError> {
+        let age = self.settings.limits.connection_age;
+        if !fresh {
+            let ready = self.with_lane(target, |lane| lane.stream(|shared| shared.has_room(), age));
+            if let Some(stream) = ready {
+                return Ok(Acquired::Connection(self.hand_out_stream(target, stream)));
+            }
+            if let Some(flight) = self.with_lane(target, |lane| lane.flight.clone()) {
+                return match timeout_at(deadline, flight.landed()).await {
+                    Ok(Ok(())) => Ok(Acquired::Again),
+                    Ok(Err(error)) => Err(error),
+                    Err(_) => Err(ForwardError::TimeoutConnecting(
+                        self.settings.timeouts.connect,
+                    )),
+                };
+            }
+        }
+        if let Some(permit) = self.slots().try_take() {
+            let flight = Rc::new(Flight::default());
+            self.with_lane(target, |lane| lane.flight = Some(Rc::clone(&flight)));
+            let launch = Launch {
+                pool: Rc::clone(self),
+                target: Arc::clone(target),
+                flight,
+                failed: None,
+            };
+            return Ok(Acquired::Permit(permit, Some(launch)));
+        }
+        // At the limit, a full connection is better than none: what is too much for the origin
+        // waits its turn in there.
+        match self.with_lane(target, |lane| lane.stream(|_| !fresh, age)) {
+            Some(stream) => Ok(Acquired::Connection(self.hand_out_stream(target, stream))),
+            None => self.wait(target, true, deadline).await,
+        }
+    }
+
+    fn hand_out_stream(self: &Rc<Self>, target: &Arc<Authority>, stream: Stream) -> Lease {
+        self.count_idle();
+        Lease {
+            reused: stream.has_served(),
+            held: Some(Held::Stream(stream)),
+            target: Arc::clone(target),
+            pool: Rc::clone(self),
+        }
     }
 
     /// An idle connection to `target` (unless `fresh`), else the right to open one, as soon as
@@ -164,7 +288,7 @@ impl Pool {
             return Ok(Acquired::Connection(lease));
         }
         if let Some(permit) = self.slots().try_take() {
-            return Ok(Acquired::Permit(permit));
+            return Ok(Acquired::Permit(permit, None));
         }
         self.wait(target, fresh, deadline).await
     }
@@ -224,7 +348,7 @@ impl Pool {
         let pause = (self.settings.timeouts.connect / 8).max(Duration::from_millis(10));
         poll_fn(|cx| {
             if let Poll::Ready(permit) = permit.as_mut().poll(cx) {
-                return Poll::Ready(Ok(Acquired::Permit(permit)));
+                return Poll::Ready(Ok(Acquired::Permit(permit, None)));
             }
             if !fresh {
                 match std::pin::Pin::new(&mut handed).poll(cx) {
@@ -233,7 +357,7 @@ impl Pool {
                             self.hand_out(target, connection, true),
                         )));
                     }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(Acquired::Retired)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(Acquired::Again)),
                     Poll::Pending => {}
                 }
             }
@@ -285,8 +409,20 @@ impl Pool {
 
     /// A lease on a new connection.
     pub fn lease(self: &Rc<Self>, target: &Arc<Authority>, made: Made) -> Lease {
+        let sender = match made.wire {
+            Wire::Http1(sender) => sender,
+            Wire::Http2(sender, most) => {
+                let shared = Shared::new(sender, made.facts, made.address, most);
+                let stream = shared.open();
+                if !self.retired.get() {
+                    self.with_lane(target, |lane| lane.shared.push(shared));
+                    self.sweep();
+                }
+                return self.hand_out_stream(target, stream);
+            }
+        };
         let connection = Connection {
-            sender: made.sender,
+            sender,
             task: made.task,
             facts: made.facts,
             address: made.address,
@@ -302,7 +438,7 @@ impl Pool {
         reused: bool,
     ) -> Lease {
         Lease {
-            connection: Some(connection),
+            held: Some(Held::Own(connection)),
             target: Arc::clone(target),
             pool: Rc::clone(self),
             reused,
@@ -380,6 +516,7 @@ impl Pool {
         let now = Instant::now();
         let age = self.settings.limits.connection_age;
         let mut overdue = Vec::new();
+        let mut ended = Vec::new();
         let mut left = false;
         {
             let mut lanes = self.lanes.borrow_mut();
@@ -390,11 +527,18 @@ impl Pool {
                         || one.connection.sender.is_closed()
                 };
                 overdue.extend(lane.idle.extract_if(.., over));
-                left |= !lane.idle.is_empty();
+                let over = |one: &mut Rc<Shared>| {
+                    one.idle_since().is_some_and(|since| now - since > idle)
+                        || one.is_older_than(age)
+                        || one.is_closed()
+                };
+                ended.extend(lane.shared.extract_if(.., over));
+                left |= !lane.idle.is_empty() || !lane.shared.is_empty();
             }
-            lanes.retain(|lane| !lane.idle.is_empty() || !lane.waiters.is_empty());
+            lanes.retain(|lane| !lane.is_forgettable());
         }
         self.count_idle();
+        drop((overdue, ended));
         left
     }
 
@@ -407,6 +551,9 @@ impl Pool {
                     target: Arc::clone(target),
                     idle: Vec::new(),
                     waiters: VecDeque::new(),
+                    shared: Vec::new(),
+                    flight: None,
+                    knows: Knows::default(),
                 });
                 lanes.len() - 1
             }
@@ -415,12 +562,50 @@ impl Pool {
     }
 
     fn count_idle(&self) {
-        let count = self.lanes.borrow().iter().map(|lane| lane.idle.len()).sum();
+        let count = self.lanes.borrow().iter().map(Lane::idle_count).sum();
         self.slots().set_idle(self.worker, count);
     }
 }
 
 impl Lane {
+    /// A stream on the connection that has the fewest, of those that `suit`.
+    fn stream(&mut self, suit: impl Fn(&Shared) -> bool, age: Duration) -> Option<Stream> {
+        let usable = |shared: &&Rc<Shared>| {
+            !shared.is_closed() && !shared.is_older_than(age) && suit(shared)
+        };
+        let shared = self
+            .shared
+            .iter()
+            .filter(usable)
+            .min_by_key(|shared| shared.streams())?;
+        Some(shared.open())
+    }
+
+    fn take_idle_shared(&mut self) -> Option<Rc<Shared>> {
+        let at = self
+            .shared
+            .iter()
+            .position(|shared| shared.idle_since().is_some())?;
+        Some(self.shared.swap_remove(at))
+    }
+
+    fn idle_count(&self) -> usize {
+        self.idle.len()
+            + self
+                .shared
+                .iter()
+                .filter(|shared| shared.idle_since().is_some())
+                .count()
+    }
+
+    fn is_forgettable(&self) -> bool {
+        self.idle.is_empty()
+            && self.shared.is_empty()
+            && self.waiters.is_empty()
+            && self.flight.is_none()
+            && self.knows == Knows::default()
+    }
+
     fn is_for(&self, target: &Arc<Authority>) -> bool {
         // Exact routes share one value, wildcards make one for each request.
         Arc::ptr_eq(&self.target, target) || *self.target == **target
@@ -435,29 +620,50 @@ impl Lease {
 
     /// The address it leads to.
     pub fn address(&self) -> SocketAddr {
-        self.live().address
+        match self.held() {
+            Held::Own(connection) => connection.address,
+            Held::Stream(stream) => stream.address(),
+        }
     }
 
-    /// What it has gone through.
+    /// What its connection has gone through.
     pub fn facts(&self) -> Arc<Facts> {
-        Arc::clone(&self.live().facts)
+        Arc::clone(match self.held() {
+            Held::Own(connection) => &connection.facts,
+            Held::Stream(stream) => stream.facts(),
+        })
     }
 
-    pub(super) fn sender(&mut self) -> &mut SendRequest<Upload> {
-        let connection = self.connection.as_mut();
-        &mut connection
+    /// Whether other requests use its connection at the same time.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.held(), Held::Stream(_))
+    }
+
+    /// Puts a request on the connection.
+    pub(super) async fn send(&mut self, request: Request<Upload>) -> Sent {
+        let held = self.held.as_mut();
+        match held.expect("a lease holds its connection until it is given back") {
+            Held::Own(connection) => connection.sender.try_send_request(request).await,
+            Held::Stream(stream) => {
+                let mut sender = stream.sender();
+                let answer = sender.try_send_request(head::to_http2(request)).await;
+                if answer.is_ok() {
+                    stream.answered();
+                }
+                answer
+            }
+        }
+    }
+
+    fn held(&self) -> &Held {
+        self.held
+            .as_ref()
             .expect("a lease holds its connection until it is given back")
-            .sender
-    }
-
-    fn live(&self) -> &Connection {
-        let connection = self.connection.as_ref();
-        connection.expect("a lease holds its connection until it is given back")
     }
 
     /// Gives the connection back: its request was sent and its answer read, to the last byte.
     pub fn give_back(mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(Held::Own(connection)) = self.held.take() {
             let pool = Rc::clone(&self.pool);
             pool.take_back(&self.target, connection);
         }
@@ -466,11 +672,20 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
-            connection.task.abort();
+        match self.held.take() {
+            Some(Held::Own(connection)) => connection.task.abort(),
+            // hyper resets the stream if it is not over.
+            Some(Held::Stream(stream)) => {
+                drop(stream);
+                self.pool.count_idle();
+            }
+            None => {}
         }
     }
 }
+
+/// What hyper says of a request that was put on a connection.
+type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
 /// So many idle connections to one origin are kept per worker.
 const MOST_IDLE: usize = 256;

@@ -1,0 +1,193 @@
+//! A client that speaks HTTP/1.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use crate::lifecycle::Alarm;
+
+use super::connection::{Client, Settings};
+use super::io::{Activity, Phase, Socket};
+
+type Connection<S> = http1::UpgradeableConnection<TokioIo<Socket>, S>;
+
+/// Serves until the client, a limit or a drain ends it.
+pub async fn serve<A, F, B>(socket: Socket, client: Client, answer: A)
+where
+    A: Fn(Client, Request<Incoming>) -> F,
+    F: Future<Output = Response<B>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut clock = Clock {
+        activity: Arc::clone(&client.activity),
+        settings: client.settings,
+        alarm: Alarm::default(),
+        draining: None,
+    };
+    let mut begun = pin!(client.drain.clone().begun());
+    let service = service_fn(move |request| {
+        client.activity.request_began();
+        let answered = answer(client.clone(), request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let mut connection = http1::Builder::new()
+        // The origin's Date stands; ours would be a second opinion.
+        .auto_date_header(false)
+        .max_header_size(clock.settings.max_header_size)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(End::Served(result));
+            }
+            if clock.draining.is_none() && begun.as_mut().poll(cx).is_ready() {
+                clock.draining = Some(Draining::since(Instant::now()));
+            }
+            match clock.poll(cx, Pin::new(&mut connection)) {
+                Poll::Ready(Tick::Again) => {}
+                Poll::Ready(Tick::Expired(phase)) => return Poll::Ready(End::Expired(phase)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    match ended {
+        End::Served(Ok(())) => {}
+        End::Served(Err(error)) => {
+            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::debug!(%error, reason, "client connection ended");
+        }
+        End::Expired(Phase::Head) => {
+            // Nothing of an answer was written for this head, so this cannot mix with one.
+            if let Some(parts) = connection.into_parts() {
+                parts.io.inner().try_write(TOO_SLOW);
+            }
+            tracing::debug!("client connection ended: its request head took too long");
+        }
+        End::Expired(Phase::Idle) => tracing::debug!("idle client connection closed"),
+        End::Expired(Phase::Busy) => {
+            tracing::debug!("client connection ended: it took nothing of its answer");
+        }
+    }
+}
+
+enum End {
+    Served(hyper::Result<()>),
+    Expired(Phase),
+}
+
+enum Tick {
+    /// Something changed: look at the connection again.
+    Again,
+    /// It has taken too long over this.
+    Expired(Phase),
+}
+
+/// Watches over what the connection is waiting for.
+struct Clock {
+    activity: Arc<Activity>,
+    settings: Settings,
+    alarm: Alarm,
+    draining: Option<Draining>,
+}
+
+/// How far a connection has got in ending.
+struct Draining {
+    since: Instant,
+    // hyper has been told to end after what it is doing.
+    told: bool,
+}
+
+impl Draining {
+    fn since(now: Instant) -> Self {
+        Self {
+            since: now,
+            told: false,
+        }
+    }
+}
+
+impl Clock {
+    fn poll<S, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: Pin<&mut Connection<S>>,
+    ) -> Poll<Tick>
+    where
+        S: hyper::service::HttpService<Incoming, ResBody = B>,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: Body + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let phase = self.activity.phase();
+        if phase == Phase::Busy
+            && let Some(draining) = &mut self.draining
+            && !draining.told
+        {
+            // The answer will say `Connection: close`, and the connection ends after it.
+            draining.told = true;
+            connection.graceful_shutdown();
+            return Poll::Ready(Tick::Again);
+        }
+        let Some(deadline) = self.deadline(phase) else {
+            return Poll::Pending;
+        };
+        if self.alarm.poll(cx, deadline).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Tick::Expired(phase))
+    }
+
+    fn deadline(&self, phase: Phase) -> Option<Instant> {
+        // The end of an answer may be waiting for the client when its last piece was handed over.
+        let stalled = self
+            .activity
+            .blocked_since()
+            .map(|since| since + self.settings.stall);
+        match (self.patience_ends(phase), stalled) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn patience_ends(&self, phase: Phase) -> Option<Instant> {
+        let patience = &self.settings.patience;
+        match phase {
+            Phase::Busy => None,
+            Phase::Head => Some(self.activity.since() + patience.header),
+            Phase::Idle => {
+                let idle = self.activity.since() + patience.idle;
+                Some(match &self.draining {
+                    // A request may be on its way: the client of a fresh connection is about to
+                    // send one, and another may have sent it the moment before.
+                    Some(draining) if self.activity.has_answered() => {
+                        idle.min(draining.since + SETTLE)
+                    }
+                    Some(draining) => idle.min(draining.since + FIRST_REQUEST),
+                    None => idle,
+                })
+            }
+        }
+    }
+}
+
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How long an idle connection is kept after a drain has begun.
+const SETTLE: Duration = Duration::from_millis(50);
+/// How long a client that has sent nothing yet is given after a drain has begun.
+pub const FIRST_REQUEST: Duration = Duration::from_secs(1);

@@ -1,0 +1,96 @@
+//! A client that speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3), as gRPC clients do.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use crate::lifecycle::{Alarm, Local};
+
+use super::connection::Client;
+use super::io::Socket;
+
+/// Serves until the client, a limit or a drain ends it. Each request is a task of its own.
+pub async fn serve<A, F, B>(socket: Socket, client: Client, answer: A)
+where
+    A: Fn(Client, Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let activity = Arc::clone(&client.activity);
+    let settings = client.settings;
+    activity.multiplexes();
+    let mut begun = pin!(client.drain.clone().begun());
+    let service = service_fn(move |request| {
+        client.activity.request_began();
+        // Requests wait at the same time, each for its own.
+        let client = Client {
+            alarm: Rc::default(),
+            ..client.clone()
+        };
+        let answered = answer(client, request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let connection = http2::Builder::new(Local)
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut connection = pin!(connection);
+    let alarm = Alarm::default();
+    let mut draining = false;
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        if !draining && begun.as_mut().poll(cx).is_ready() {
+            draining = true;
+            // GOAWAY: streams that have begun are finished, and then the connection ends.
+            connection.as_mut().graceful_shutdown();
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(result));
+            }
+        }
+        let idle = activity
+            .is_idle()
+            .then(|| activity.since() + settings.patience.idle);
+        let stalled = activity.blocked_since().map(|since| since + settings.stall);
+        match idle.into_iter().chain(stalled).min() {
+            Some(deadline) => alarm.poll(cx, deadline).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::debug!(%error, reason, "client connection ended");
+        }
+        None => tracing::debug!("idle client connection closed"),
+    }
+}
+
+/// Requests at once on one connection; also what bounds the memory one client can claim.
+const STREAMS: u32 = 200;
+/// What a client may send on one stream before it is read: enough for a fast upload on loopback.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same over all streams.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What is kept of answers for a client that reads slowly, per stream.
+const SEND_BUFFER: usize = 128 * 1024;
