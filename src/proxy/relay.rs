@@ -66,6 +66,7 @@ pub enum BrokenOff {
 }
 
 impl ResponseBody {
+    /// What comes in `incoming`, passed on to `client`.
     pub fn relay(incoming: Incoming, relayed: Relayed, client: Client, record: Record) -> Self {
         let mut relay = Relay {
             incoming,
