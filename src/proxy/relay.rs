@@ -66,7 +66,6 @@ pub enum BrokenOff {
 }
 
 impl ResponseBody {
-    /// What comes in `incoming`, passed on to `client`.
     pub fn relay(incoming: Incoming, relayed: Relayed, client: Client, record: Record) -> Self {
         let mut relay = Relay {
             incoming,
