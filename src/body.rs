@@ -4,12 +4,15 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 /// The body that is sent to the origin.
 pub enum Upload {
@@ -29,6 +32,38 @@ pub struct Streamed {
     touched: Cell<bool>,
     // Who waits for the answer and wants to know that the body is over.
     waiting: Cell<Option<Waker>>,
+    // Holds the body back until the origin wants it.
+    gate: Option<Arc<Gate>>,
+    patience: RefCell<Option<Pin<Box<Sleep>>>>,
+}
+
+/// Holds a body back until the origin has said that it wants it (RFC 9110 section 10.1.1), or has
+/// said nothing for a while. Nothing is read from the client meanwhile, so the client is not told
+/// to go on either.
+#[derive(Debug, Default)]
+pub struct Gate {
+    open: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Gate {
+    /// Lets the body through.
+    pub fn open(&self) {
+        self.open.store(true, Relaxed);
+        if let Some(waiting) = self.waiting().take() {
+            waiting.wake();
+        }
+    }
+
+    fn is_open(&self, cx: &Context<'_>) -> bool {
+        *self.waiting() = Some(cx.waker().clone());
+        self.open.load(Relaxed)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Nothing panics while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How far a body has got.
@@ -47,8 +82,9 @@ pub enum Stage {
 }
 
 impl Upload {
-    /// The upload of what a client sends, at `now`.
-    pub fn new(incoming: Incoming, now: Instant) -> Self {
+    /// The upload of what a client sends, at `now`; held back at a gate when the client `expects`
+    /// to be told to go on.
+    pub fn new(incoming: Incoming, expects: bool, now: Instant) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
@@ -58,6 +94,8 @@ impl Upload {
             since: Cell::new(now),
             touched: Cell::new(false),
             waiting: Cell::new(None),
+            gate: expects.then(Arc::default),
+            patience: RefCell::default(),
         }))
     }
 
@@ -74,6 +112,14 @@ impl Upload {
         match self {
             Self::Empty => true,
             Self::Streamed(streamed) => !streamed.touched.get(),
+        }
+    }
+
+    /// What holds it back, if anything does.
+    pub fn gate(&self) -> Option<&Arc<Gate>> {
+        match self {
+            Self::Empty => None,
+            Self::Streamed(streamed) => streamed.gate.as_ref(),
         }
     }
 
@@ -104,6 +150,19 @@ impl Upload {
 }
 
 impl Streamed {
+    /// Ready once the body may be read.
+    fn poll_gate(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(gate) = self.gate.as_ref().filter(|gate| !gate.is_open(cx)) else {
+            return Poll::Ready(());
+        };
+        let mut patience = self.patience.borrow_mut();
+        let patience = patience.get_or_insert_with(|| Box::pin(sleep(EXPECTATION)));
+        ready!(patience.as_mut().poll(cx));
+        // Many origins never say it.
+        gate.open();
+        Poll::Ready(())
+    }
+
     fn enter(&self, stage: Stage) {
         self.stage.set(stage);
         self.since.set(Instant::now());
@@ -127,6 +186,7 @@ impl Body for Upload {
             Self::Empty => return Poll::Ready(None),
             Self::Streamed(streamed) => streamed,
         };
+        ready!(streamed.poll_gate(cx));
         let mut incoming = streamed.incoming.borrow_mut();
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         if polled.is_pending() {
@@ -161,3 +221,7 @@ impl Body for Upload {
         }
     }
 }
+
+/// How long an origin is waited for that was asked whether it wants a body. As long as curl waits
+/// for a server.
+const EXPECTATION: Duration = Duration::from_secs(1);

@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, LOCATION, STRICT_TRANSPORT_SECURITY, TE,
-    TRANSFER_ENCODING, VIA,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, LOCATION,
+    STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -24,6 +24,8 @@ pub struct Sender {
     pub asked: Option<String>,
     /// Whether the client frames its body in chunks.
     pub chunked: bool,
+    /// What the client offers to switch to, where that is passed on.
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// Turns the header fields of a client's request into those of the request to `target`.
@@ -37,7 +39,11 @@ pub fn request(
     strip_hop_by_hop(headers, Direction::Request);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        headers.append(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if let Some(protocols) = &sender.upgrade {
+        headers.insert(UPGRADE, protocols.clone());
+        headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     if sender.chunked && !headers.contains_key(CONTENT_LENGTH) {
         // hyper would send a GET without its body when nothing says that there is one.
@@ -103,6 +109,55 @@ pub fn target(uri: &Uri, base_path: &str) -> Uri {
     };
     // Both halves were valid; a head that is too long for a Uri is refused on reading.
     Uri::try_from(joined).unwrap_or_else(|_| uri.clone())
+}
+
+/// What a client offers to switch to, of what can be passed on: not HTTP/2 (RFC 9113 section 3.1
+/// has done away with that), which some clients offer with every request.
+pub fn offered(headers: &HeaderMap, version: http::Version) -> Option<HeaderValue> {
+    let asks = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
+    if version != http::Version::HTTP_11 || !asks {
+        return None;
+    }
+    let protocols: Vec<&str> = list(headers, &UPGRADE)
+        .filter(|protocol| {
+            let name = protocol.split('/').next().unwrap_or_default();
+            !protocol.is_empty()
+                && !["h2c", "h2"].contains(&name)
+                && !protocol.starts_with("HTTP/2")
+        })
+        .collect();
+    match protocols.is_empty() {
+        true => None,
+        false => HeaderValue::from_str(&protocols.join(", ")).ok(),
+    }
+}
+
+/// The protocol that a 101 switches to, if it is one that was `offered`.
+pub fn accepted(headers: &HeaderMap, offered: &HeaderValue) -> Option<HeaderValue> {
+    let agrees = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
+    let mut chosen = headers.get_all(UPGRADE).iter();
+    let protocol = chosen.next()?;
+    let offers = offered.to_str().ok()?.split(',').map(str::trim);
+    let mut offers = offers.filter(|offer| {
+        protocol
+            .to_str()
+            .is_ok_and(|protocol| offer.eq_ignore_ascii_case(protocol))
+    });
+    (agrees && chosen.next().is_none() && offers.next().is_some()).then(|| protocol.clone())
+}
+
+/// Says in the head of a 101 what the connection switches to.
+pub fn switch(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// Whether the client waits to be told to send its body (RFC 9110 section 10.1.1).
+pub fn expects_continue(headers: &HeaderMap, version: http::Version) -> bool {
+    version >= http::Version::HTTP_11
+        && headers
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whether `Connection` or the version says that no further message comes on the connection.
@@ -180,8 +235,13 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 }
 
 fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    list(headers, &CONNECTION)
+}
+
+/// The elements of a field that is a list (RFC 9110 section 5.6.1).
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
-        .get_all(CONNECTION)
+        .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -189,17 +249,12 @@ fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(TE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|coding| {
-            coding
-                .split(';')
-                .next()
-                .is_some_and(|name| name.trim().eq_ignore_ascii_case("trailers"))
-        })
+    list(headers, &TE).any(|coding| {
+        coding
+            .split(';')
+            .next()
+            .is_some_and(|name| name.trim().eq_ignore_ascii_case("trailers"))
+    })
 }
 
 /// Adds what RFC 7239 and its forerunners say about the client.
@@ -293,6 +348,7 @@ mod tests {
             peer: Some([10, 0, 0, 1].into()),
             asked: Some(asked.to_owned()),
             chunked: false,
+            upgrade: None,
         }
     }
 

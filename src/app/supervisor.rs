@@ -1,12 +1,14 @@
 //! Starts the threads, passes signals on, and sees to it that nothing ends unnoticed.
 
 use std::any::Any;
+use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Sender, sync_channel};
+use std::task::Poll;
 use std::thread::Builder as Thread;
 use std::time::Duration;
 
@@ -42,10 +44,32 @@ pub fn run(
             what: "start the runtime",
             source,
         })?;
-    runtime.block_on(async move {
+    let supervised = runtime.block_on(async move {
         let running = Running::start(plan, workers, reloaders, listeners)?;
-        running.supervise(stop).await
+        // A panic here is the end of the process too, with the same status as any other task's.
+        Ok::<_, StartError>(catch(running.supervise(stop)).await)
+    })?;
+    supervised.unwrap_or_else(|panic| {
+        let reason = panic_text(&*panic);
+        tracing::error!(
+            task = "supervisor",
+            reason,
+            "a task that must go on has failed"
+        );
+        Err(StartError::Ended("supervisor".to_owned()))
     })
+}
+
+/// Runs `work`, which may panic.
+async fn catch<T>(work: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
+    let mut work = pin!(work);
+    poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        },
+    )
+    .await
 }
 
 /// A long-lived part of the process that has ended.

@@ -77,6 +77,8 @@ async fn serve(
         access.clone(),
     ));
     let (drainer, drain) = Drainer::new();
+    // Given up when draining begins: then only connections hold one.
+    let mut drain = Some(drain);
     let mut until = None;
     loop {
         let command = match until {
@@ -92,13 +94,13 @@ async fn serve(
             },
         };
         crate::lifecycle::fault("worker");
-        let drain = &drain;
         match command {
             Some(Command::Serve(accepted, door)) => {
+                // The acceptor has ended before anybody is told to drain.
+                let Some(drain) = drain.clone() else { continue };
                 let connections = Counted(Arc::clone(&all[index].connections));
                 let proxy = Rc::clone(&proxy);
                 let door = plan.doors[door];
-                let drain = drain.clone();
                 tokio::task::spawn_local(async move {
                     let _counted = connections;
                     connection(accepted, door, drain, proxy).await;
@@ -112,13 +114,10 @@ async fn serve(
             Some(Command::GiveUpOne(binding)) => proxy.services()[binding].upstream().give_up_one(),
             Some(Command::Drain(deadline)) => {
                 drainer.start();
+                drain = None;
                 until = Some(deadline);
             }
             None => break,
-        }
-        if until.is_some() && drainer.left() == 1 {
-            // Only the one that new connections would have got.
-            break;
         }
     }
     for service in proxy.services() {
@@ -162,9 +161,11 @@ async fn connection(accepted: Accepted, door: super::Door, drain: Drain, proxy: 
             local: local(socket.local()),
         },
         peer,
+        tunnel: None,
     };
     server::serve(socket, door.settings, drain, move |client, request| {
         let proxy = Rc::clone(&proxy);
+        let from = from.clone();
         async move { proxy.answer(from, client, request).await }
     })
     .await;

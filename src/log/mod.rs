@@ -44,6 +44,12 @@ pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
     if let Err(error) = installed {
         eprintln!("mtlsd: logging is set up already: {error}");
     }
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let location = panic.location().map(ToString::to_string);
+        let message = panic.payload().downcast_ref::<&str>().copied();
+        tracing::error!(thread = thread.name(), location, message, "panicked");
+    }));
     let access = settings
         .access
         .then(|| Sink::start("access-log", std::io::stdout(), &mut flusher));

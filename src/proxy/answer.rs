@@ -22,7 +22,7 @@ pub fn explain(error: &ForwardError, record: Record) -> Response<ResponseBody> {
     if let Some(next) = next_step(error) {
         text.push_str(&format!("  next step: {next}\n"));
     }
-    let mut response = Response::new(ResponseBody::Own(Bytes::from(text), record));
+    let mut response = Response::new(ResponseBody::Own(Bytes::from(text), Box::new(record)));
     *response.status_mut() = error.status();
     let proxy_status = format!("mtlsd; error={}", error.token());
     let headers = response.headers_mut();

@@ -20,6 +20,54 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
+    /// What the message names when it came through a tunnel to the host `tunnel`, or through none.
+    /// Inside a tunnel it must be that host: a client that was let through to one origin does not
+    /// get to another.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError::Misdirected`].
+    pub fn inside(&self, tunnel: Option<&str>) -> Result<Asked<'a>, ForwardError> {
+        let Some(tunnel) = tunnel else {
+            return Ok(self.asked);
+        };
+        let named = match self.asked {
+            Asked::Url {
+                https: false,
+                authority,
+            }
+            | Asked::Host(Some(authority)) => Some(authority),
+            Asked::Url { .. } | Asked::Host(None) => None,
+        };
+        match named {
+            Some(authority)
+                if authority.host().eq_ignore_ascii_case(tunnel)
+                    && matches!(authority.port(), None | Some(80)) =>
+            {
+                Ok(Asked::Url {
+                    https: false,
+                    authority,
+                })
+            }
+            _ => Err(ForwardError::Misdirected(format!(
+                "a request inside a tunnel to {tunnel}:80 must be for http://{tunnel}"
+            ))),
+        }
+    }
+
+    /// Whether this is a CONNECT to port 80, in which a client speaks plain HTTP.
+    pub fn is_plain_tunnel(&self) -> bool {
+        matches!(self.asked, Asked::Url { authority, .. } if authority.port() == Some(80))
+    }
+
+    /// The host that is named; empty when none is.
+    pub fn host(&self) -> &'a str {
+        match self.asked {
+            Asked::Url { authority, .. } | Asked::Host(Some(authority)) => authority.host(),
+            Asked::Host(None) => "",
+        }
+    }
+
     /// # Errors
     ///
     /// [`ForwardError::BadRequest`].
@@ -124,7 +172,9 @@ mod tests {
 
     use super::*;
 
-    fn refused(method: &str, uri: &str, fields: &[(&str, &str)]) -> String {
+    type Fields = &'static [(&'static str, &'static str)];
+
+    fn refused(method: &str, uri: &str, fields: Fields) -> String {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -138,14 +188,14 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        let host = ("host", "a");
-        let cases: &[(&str, &str, &[(&str, &str)], &str)] = &[
-            ("GET", "/", &[host], "accepted"),
+        const HOST: (&str, &str) = ("host", "a");
+        const CASES: &[(&str, &str, Fields, &str)] = &[
+            ("GET", "/", &[HOST], "accepted"),
             ("GET", "/", &[], "the request has no Host field"),
             (
                 "GET",
                 "/",
-                &[host, host],
+                &[HOST, HOST],
                 "the request has several Host fields",
             ),
             (
@@ -171,7 +221,7 @@ mod tests {
             (
                 "GET",
                 "http://a/",
-                &[host, ("host", "b")],
+                &[HOST, ("host", "b")],
                 "the request has several Host fields",
             ),
             (
@@ -189,47 +239,47 @@ mod tests {
             (
                 "GET",
                 "a:80",
-                &[host],
+                &[HOST],
                 "the request target is neither a path nor a URL",
             ),
-            ("OPTIONS", "*", &[host], "accepted"),
+            ("OPTIONS", "*", &[HOST], "accepted"),
             (
                 "GET",
                 "*",
-                &[host],
+                &[HOST],
                 "the request target is neither a path nor a URL",
             ),
-            ("CONNECT", "a:80", &[host], "accepted"),
+            ("CONNECT", "a:80", &[HOST], "accepted"),
             (
                 "POST",
                 "/",
-                &[host, ("transfer-encoding", "Chunked")],
+                &[HOST, ("transfer-encoding", "Chunked")],
                 "accepted",
             ),
             (
                 "POST",
                 "/",
-                &[host, ("transfer-encoding", "gzip, chunked")],
+                &[HOST, ("transfer-encoding", "gzip, chunked")],
                 "the Transfer-Encoding is not just `chunked`",
             ),
             (
                 "POST",
                 "/",
-                &[host, ("transfer-encoding", "chunked, chunked")],
+                &[HOST, ("transfer-encoding", "chunked, chunked")],
                 "the Transfer-Encoding is not just `chunked`",
             ),
             (
                 "POST",
                 "/",
                 &[
-                    host,
+                    HOST,
                     ("transfer-encoding", "identity"),
                     ("transfer-encoding", "chunked"),
                 ],
                 "the Transfer-Encoding is not just `chunked`",
             ),
         ];
-        for (method, uri, fields, expected) in cases {
+        for (method, uri, fields, expected) in CASES {
             assert_eq!(
                 refused(method, uri, fields),
                 *expected,

@@ -6,17 +6,22 @@ mod guard;
 mod message;
 mod record;
 mod relay;
+mod tunnel;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode, Version, response};
+use http_body::Body;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use crate::body::Upload;
@@ -26,10 +31,12 @@ use crate::head;
 use crate::log::Access;
 use crate::route::{Arrival, By, Routes};
 use crate::server::Client;
-use crate::upstream::{Outbound, Upstream};
+use crate::upstream::{Lease, Outbound, Upstream};
 
 use message::Message;
 use record::{InFlight, Record};
+use relay::Relayed;
+use tunnel::Switch;
 
 pub use relay::ResponseBody;
 
@@ -54,13 +61,25 @@ pub struct Service {
     upstream: Upstream,
 }
 
+/// What became of a request.
+enum Passed {
+    /// The origin's answer, whose body is still coming.
+    Answer(response::Parts, Incoming, Relayed),
+    /// The origin switches protocols.
+    Switch(response::Parts, OnUpgrade, Lease),
+    /// A tunnel to this host, in which plain HTTP is spoken.
+    Tunnel(Rc<str>),
+}
+
 /// Where a request came from.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct From {
     /// The listener.
     pub arrival: Arrival,
     /// The client's address; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// The host of the CONNECT tunnel it came through.
+    pub tunnel: Option<Rc<str>>,
 }
 
 impl Service {
@@ -116,21 +135,44 @@ impl Proxy {
 
     /// Answers a request.
     pub async fn answer(
-        &self,
+        self: &Rc<Self>,
         from: From,
         client: Client,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         crate::lifecycle::fault("request");
         let mut record = Record::begin(self.access.clone(), &client, from.peer, &request);
-        match self.forward(from, &client, request, &mut record).await {
-            Ok((head, incoming, relayed)) => {
+        let connected = hyper::upgrade::on(&mut request);
+        match self.forward(&from, &client, request, &mut record).await {
+            Ok(Passed::Answer(head, incoming, relayed)) => {
                 record.status = head.status;
                 let body = ResponseBody::relay(incoming, relayed, client, record);
                 Response::from_parts(head, body)
             }
+            Ok(Passed::Switch(head, origin, lease)) => {
+                record.status = head.status;
+                let switch = Switch {
+                    client: connected,
+                    origin,
+                    lease,
+                };
+                tokio::task::spawn_local(async move { switch.run(&client, record).await });
+                Response::from_parts(head, ResponseBody::Empty)
+            }
+            Ok(Passed::Tunnel(host)) => {
+                record.status = StatusCode::OK;
+                let from = From {
+                    tunnel: Some(host),
+                    ..from
+                };
+                let serving = tunnel::serve(connected, Rc::clone(self), from, client);
+                // Boxed, because serving a tunnel is serving a connection, which may tunnel.
+                let serving: Pin<Box<dyn Future<Output = ()>>> = Box::pin(serving);
+                tokio::task::spawn_local(serving);
+                Response::new(ResponseBody::Empty)
+            }
             Err(error) => {
-                self.log_failure(from, &error, &record);
+                self.log_failure(&from, &error, &record);
                 record.status = error.status();
                 record.error = Some(error.token());
                 answer::explain(&error, record)
@@ -140,20 +182,22 @@ impl Proxy {
 
     async fn forward(
         &self,
-        from: From,
+        from: &From,
         client: &Client,
         request: Request<Incoming>,
         record: &mut Record,
-    ) -> Result<(http::response::Parts, Incoming, relay::Relayed), ForwardError> {
+    ) -> Result<Passed, ForwardError> {
         let (mut head, incoming) = request.into_parts();
         let message = Message::of(&head)?;
-        let route = self.routes.find(from.arrival, message.asked)?;
+        let asked = message.inside(from.tunnel.as_deref())?;
+        let connect = head.method == Method::CONNECT;
+        if connect && !message.is_plain_tunnel() {
+            return Err(ForwardError::Connect);
+        }
+        let route = self.routes.find(from.arrival, asked)?;
         let service = &self.services[route.binding];
         record.service = Some(Rc::clone(service));
         record.target = Some(Arc::clone(&route.target));
-        if head.method == Method::CONNECT {
-            return Err(ForwardError::Connect);
-        }
         if from.arrival.local.is_some() {
             guard::browser(
                 &head.headers,
@@ -162,12 +206,18 @@ impl Proxy {
                 &service.name,
             )?;
         }
+        if connect {
+            return Ok(Passed::Tunnel(message.host().into()));
+        }
         record.in_flight = Some(service.enter()?);
 
         let base_path = match route.by {
             By::Origin => service.base_path.as_str(),
             By::Name | By::Wildcard => "",
         };
+        // A switch is offered without a body: what would follow one is another protocol's.
+        let offered =
+            head::offered(&head.headers, head.version).filter(|_| incoming.is_end_stream());
         let sender = head::Sender {
             peer: from.peer.map(|peer| peer.ip()),
             // Most policies do not repeat what the client said, and so need no copy of it.
@@ -177,24 +227,40 @@ impl Proxy {
                 .then(|| message.text.map(str::to_owned))
                 .flatten(),
             chunked: message.chunked,
+            upgrade: offered.clone(),
         };
-        let target = head::target(&head.uri, base_path);
-        head.uri = target;
-        head.version = http::Version::HTTP_11;
+        let expects = head::expects_continue(&head.headers, head.version);
+        head.uri = head::target(&head.uri, base_path);
+        head.version = Version::HTTP_11;
+        head.extensions.clear();
         head::request(&mut head.headers, &service.headers, &route.target, &sender);
-        let http10 = record.version == http::Version::HTTP_10;
-        let upload = Upload::new(incoming, Instant::now());
+        let upload = Upload::new(incoming, expects, Instant::now());
         let outbound = Outbound {
             head,
             upload: upload.share(),
             target: Arc::clone(&route.target),
             public_only: route.by == By::Wildcard,
+            upgrades: offered.is_some(),
         };
-        let inbound = service
+        let mut inbound = service
             .upstream
             .send(outbound, &client.alarm, &record.trace)
             .await?;
 
+        if inbound.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let origin = hyper::upgrade::on(&mut inbound.response);
+            let (mut head, _) = inbound.response.into_parts();
+            let protocol = offered.and_then(|offered| head::accepted(&head.headers, &offered));
+            let protocol = protocol.ok_or(ForwardError::Upgrade)?;
+            head::response(
+                &mut head.headers,
+                &service.headers,
+                &route.target,
+                base_path,
+            );
+            head::switch(&mut head.headers, protocol);
+            return Ok(Passed::Switch(head, origin, inbound.lease));
+        }
         let (mut head, incoming) = inbound.response.into_parts();
         let last = head::is_last(&head.headers, head.version);
         head::response(
@@ -203,19 +269,19 @@ impl Proxy {
             &route.target,
             base_path,
         );
-        head.version = http::Version::HTTP_11;
-        let relayed = relay::Relayed {
+        head.version = Version::HTTP_11;
+        let relayed = Relayed {
             lease: inbound.lease,
             upload,
             last,
-            http10,
+            http10: record.version == Version::HTTP_10,
             silence: service.body_timeout,
         };
-        Ok((head, incoming, relayed))
+        Ok(Passed::Answer(head, incoming, relayed))
     }
 
     /// Logs a failure that somebody should look at, once per kind, binding and minute.
-    fn log_failure(&self, from: From, error: &ForwardError, record: &Record) {
+    fn log_failure(&self, from: &From, error: &ForwardError, record: &Record) {
         let connect = matches!(error, ForwardError::Connect);
         if !error.status().is_server_error() && !connect {
             return;

@@ -18,9 +18,11 @@ use super::record::Record;
 
 /// The body of what a client is answered.
 pub enum ResponseBody {
+    /// Nothing: the connection turns into something else.
+    Empty,
     /// Text of ours.
-    Own(Bytes, Record),
-    /// What the origin sends.
+    Own(Bytes, Box<Record>),
+    /// What the origin sends. Boxed because hyper moves bodies about.
     Relayed(Box<Relay>),
 }
 
@@ -66,6 +68,7 @@ pub enum BrokenOff {
 }
 
 impl ResponseBody {
+    /// The body `incoming`, which comes as `relayed` says.
     pub fn relay(incoming: Incoming, relayed: Relayed, client: Client, record: Record) -> Self {
         let mut relay = Relay {
             incoming,
@@ -169,6 +172,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
             Self::Own(text, _) if text.is_empty() => Poll::Ready(None),
             Self::Own(text, _) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Self::Relayed(relay) => relay.poll(cx),
@@ -177,6 +181,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Empty => true,
             Self::Own(text, _) => text.is_empty(),
             Self::Relayed(relay) => relay.incoming.is_end_stream(),
         }
@@ -184,6 +189,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Empty => SizeHint::with_exact(0),
             Self::Own(text, _) => SizeHint::with_exact(text.len() as u64),
             Self::Relayed(relay) => relay.incoming.size_hint(),
         }

@@ -38,9 +38,13 @@ pub struct Client {
     pub activity: Arc<Activity>,
     /// A timer for the waits of one request, kept from one to the next.
     pub alarm: Rc<Alarm>,
+    /// How long the client may take; also for what the connection may turn into.
+    pub settings: Settings,
+    /// When all of this has to come to an end; the same.
+    pub drain: Drain,
 }
 
-type Connection<S> = http1::Connection<TokioIo<Socket>, S>;
+type Connection<S> = http1::UpgradeableConnection<TokioIo<Socket>, S>;
 
 /// Serves HTTP/1.1 on `socket`: each request goes to `answer`. Returns when the connection is
 /// over. A panic of `answer` passes through; it costs this connection and nothing else.
@@ -54,6 +58,8 @@ where
     let client = Client {
         activity: socket.activity(),
         alarm: Rc::default(),
+        settings,
+        drain: drain.clone(),
     };
     let activity = Arc::clone(&client.activity);
     let service = service_fn(move |request| {
@@ -64,7 +70,8 @@ where
     let mut connection = http1::Builder::new()
         // The origin's Date stands; ours would be a second opinion.
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
     let mut clock = Clock {
         activity,
         settings,
@@ -96,7 +103,9 @@ where
         }
         End::Expired(Phase::Head) => {
             // Nothing of an answer was written for this head, so this cannot mix with one.
-            connection.into_parts().io.inner().try_write(TOO_SLOW);
+            if let Some(parts) = connection.into_parts() {
+                parts.io.inner().try_write(TOO_SLOW);
+            }
             tracing::debug!("client connection ended: its request head took too long");
         }
         End::Expired(Phase::Idle) => tracing::debug!("idle client connection closed"),
@@ -174,12 +183,21 @@ impl Clock {
     }
 
     fn deadline(&self, phase: Phase) -> Option<Instant> {
+        // The end of an answer may be waiting for the client when its last piece was handed over.
+        let stalled = self
+            .activity
+            .blocked_since()
+            .map(|since| since + self.settings.stall);
+        match (self.patience_ends(phase), stalled) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn patience_ends(&self, phase: Phase) -> Option<Instant> {
         let patience = &self.settings.patience;
         match phase {
-            Phase::Busy => self
-                .activity
-                .blocked_since()
-                .map(|since| since + self.settings.stall),
+            Phase::Busy => None,
             Phase::Head => Some(self.activity.since() + patience.header),
             Phase::Idle => {
                 let idle = self.activity.since() + patience.idle;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
@@ -18,6 +19,8 @@ use super::accept::Accepted;
 /// never leaves its worker.
 pub struct Socket {
     stream: Stream,
+    // What was read of it already, by whoever had it before.
+    pending: Bytes,
     activity: Arc<Activity>,
 }
 
@@ -66,6 +69,7 @@ impl Socket {
         };
         Ok(Self {
             stream,
+            pending: Bytes::new(),
             activity: Arc::new(Activity::new()),
         })
     }
@@ -76,6 +80,13 @@ impl Socket {
             Stream::Tcp(stream) => stream.local_addr().ok(),
             Stream::Unix(_) => None,
         }
+    }
+
+    /// The same socket as a new connection that begins with `pending`, which was read of it.
+    pub fn begin_again(mut self, pending: Bytes) -> Self {
+        self.pending = pending;
+        self.activity = Arc::new(Activity::new());
+        self
     }
 
     /// What it is waiting for.
@@ -187,6 +198,13 @@ impl AsyncRead for Socket {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let polled = match &mut this.stream {
+            _ if !this.pending.is_empty() => {
+                let piece = this
+                    .pending
+                    .split_to(this.pending.len().min(buffer.remaining()));
+                buffer.put_slice(&piece);
+                Poll::Ready(Ok(()))
+            }
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         };

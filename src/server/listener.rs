@@ -60,6 +60,18 @@ pub fn bind(listen: &Listen) -> Result<Vec<Listener>, BindError> {
 }
 
 fn bind_localhost(port: u16) -> Result<Vec<Listener>, BindError> {
+    let mut tries = if port == 0 { TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match bind_both(port) {
+            // The port that one family was given may be taken on the other.
+            Err(BindError::Taken(_)) if tries > 0 => {}
+            bound => return bound,
+        }
+    }
+}
+
+fn bind_both(port: u16) -> Result<Vec<Listener>, BindError> {
     let v4 = SocketAddr::from(([127, 0, 0, 1], port));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     let first = match bind_tcp(v4) {
@@ -169,6 +181,8 @@ impl BindError {
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Ports that are tried for both families of `localhost:0`.
+const TRIES: u32 = 16;
 
 #[cfg(test)]
 mod tests {

@@ -17,11 +17,25 @@ use super::facts::Facts;
 pub struct Stream {
     inner: TlsStream<TcpStream>,
     facts: Arc<Facts>,
+    // Let go of when the connection is, wherever it has gone by then.
+    _kept: Option<Box<dyn Send>>,
 }
 
 impl Stream {
     pub(super) fn new(inner: TlsStream<TcpStream>, facts: Arc<Facts>) -> Self {
-        Self { inner, facts }
+        Self {
+            inner,
+            facts,
+            _kept: None,
+        }
+    }
+
+    /// Keeps `guard` until this connection is closed.
+    pub fn keep(self, guard: impl Send + 'static) -> Self {
+        Self {
+            _kept: Some(Box::new(guard)),
+            ..self
+        }
     }
 
     /// What this connection has gone through; stays readable when the connection is gone.

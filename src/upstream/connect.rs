@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::body::Upload;
@@ -21,7 +22,7 @@ use crate::tls::{self, Facts, Generation, HandshakeError, ServerName};
 
 use super::Settings;
 use super::address::is_public;
-use super::pool::Hold;
+use super::slots::Hold;
 
 /// Whom to connect to.
 pub struct Dial<'a> {
@@ -36,6 +37,7 @@ pub struct Made {
     pub sender: http1::SendRequest<Upload>,
     pub facts: Arc<Facts>,
     pub address: SocketAddr,
+    pub task: AbortHandle,
 }
 
 impl Dial<'_> {
@@ -51,7 +53,7 @@ impl Dial<'_> {
         match timeout_at(deadline, self.handshake(generation, reached)).await {
             Ok(connected) => {
                 let (stream, address) = connected?;
-                Ok(drive(stream, address, hold).await?)
+                drive(stream.keep(hold), address).await
             }
             Err(_) => Err(ForwardError::TimeoutConnecting(
                 self.settings.timeouts.connect,
@@ -64,11 +66,7 @@ impl Dial<'_> {
         generation: &Generation,
         reached: impl FnOnce(SocketAddr),
     ) -> Result<(tls::Stream, SocketAddr), ForwardError> {
-        let name = self
-            .settings
-            .server_name
-            .as_deref()
-            .unwrap_or(self.target.host());
+        let name = self.settings.name_of(self.target);
         let name =
             ServerName::parse(name).ok_or_else(|| ForwardError::ServerName(name.to_owned()))?;
         let (tcp, address) = first_of(self.addresses().await?).await?;
@@ -116,21 +114,21 @@ impl Dial<'_> {
 }
 
 /// Speaks HTTP on the connection, from a task that ends with it.
-async fn drive(stream: tls::Stream, address: SocketAddr, hold: Hold) -> Result<Made, ForwardError> {
+async fn drive(stream: tls::Stream, address: SocketAddr) -> Result<Made, ForwardError> {
     let facts = stream.facts();
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ForwardError::Protocol(error.to_string()))?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+    let task = tokio::task::spawn_local(async move {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%address, %error, "connection to the origin ended");
         }
-        drop(hold);
     });
     Ok(Made {
         sender,
         facts,
         address,
+        task: task.abort_handle(),
     })
 }
 

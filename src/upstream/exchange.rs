@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -67,9 +67,6 @@ pub async fn exchange(
         read: facts.read() > before.1,
     };
     match waited {
-        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(unanswered(ForwardError::Upgrade, None, false))
-        }
         Ok(Ok(response)) => Ok(response),
         Err(error) => Err(unanswered(error, None, false)),
         Ok(Err(mut failed)) => {

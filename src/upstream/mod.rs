@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -55,9 +55,20 @@ pub type Ask = dyn Fn(usize);
 struct Settings {
     timeouts: Timeouts,
     limits: Limits,
-    server_name: Option<Box<str>>,
+    // The origin, and the name that it goes by in place of its host's.
+    server_name: Option<(Arc<Authority>, Box<str>)>,
     connect_to: Option<ConnectTo>,
     allow_private: bool,
+}
+
+impl Settings {
+    /// The name that `target` must prove to have.
+    fn name_of<'a>(&'a self, target: &'a Authority) -> &'a str {
+        match &self.server_name {
+            Some((origin, name)) if **origin == *target => name,
+            _ => target.host(),
+        }
+    }
 }
 
 /// A request that is ready for its origin.
@@ -70,6 +81,8 @@ pub struct Outbound {
     pub target: Arc<Authority>,
     /// Whether the origin's addresses must be public.
     pub public_only: bool,
+    /// Whether the origin is asked to switch protocols.
+    pub upgrades: bool,
 }
 
 /// An origin's answer.
@@ -95,7 +108,9 @@ impl Upstream {
         let settings = Rc::new(Settings {
             timeouts: binding.timeouts,
             limits: binding.limits,
-            server_name: binding.server_name.clone(),
+            server_name: binding.origin.as_ref().and_then(|origin| {
+                Some((Arc::clone(&origin.authority), binding.server_name.clone()?))
+            }),
             connect_to: binding.connect_to.clone(),
             allow_private: binding.allow_private,
         });
@@ -147,6 +162,7 @@ impl Upstream {
             upload,
             target,
             public_only,
+            upgrades,
         } = request;
         let mut request = Request::from_parts(head, upload);
         let mut fresh = false;
@@ -156,6 +172,13 @@ impl Upstream {
             // then is a copy of the head worth its cost.
             let copy = lease.is_reused().then(|| Copy::of(&request));
             let upload = request.body().share();
+            if let Some(gate) = upload.gate().cloned() {
+                hyper::ext::on_informational(&mut request, move |informational| {
+                    if informational.status() == StatusCode::CONTINUE {
+                        gate.open();
+                    }
+                });
+            }
             let unanswered = match exchange::exchange(
                 &mut lease,
                 request,
@@ -165,6 +188,11 @@ impl Upstream {
             )
             .await
             {
+                Ok(response)
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrades =>
+                {
+                    return Err(ForwardError::Upgrade);
+                }
                 Ok(response) => return Ok(Inbound { response, lease }),
                 Err(unanswered) => unanswered,
             };

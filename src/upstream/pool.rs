@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::body::Upload;
 use crate::config::Authority;
@@ -21,7 +22,7 @@ use crate::error::ForwardError;
 use crate::tls::{Facts, Generation};
 
 use super::connect::Made;
-use super::slots::{Permit, Slots};
+use super::slots::{Hold, Permit, Slots};
 use super::{Ask, Published, Settings};
 
 /// The pool.
@@ -33,7 +34,8 @@ pub struct Pool {
     retired: Cell<bool>,
     // How many connections other workers asked for while there was none idle.
     owed: Cell<usize>,
-    open: Cell<usize>,
+    // When this worker last asked another for a connection that is in use.
+    begged: Cell<Option<Instant>>,
     sweeping: Cell<bool>,
     // A binding has few origins; looking through them beats hashing.
     lanes: RefCell<Vec<Lane>>,
@@ -54,6 +56,7 @@ struct Idle {
 
 struct Connection {
     sender: SendRequest<Upload>,
+    task: AbortHandle,
     facts: Arc<Facts>,
     address: SocketAddr,
     born: Instant,
@@ -69,25 +72,14 @@ pub enum Acquired {
     Retired,
 }
 
-/// A connection in use. Unless it is given back it closes.
+/// A connection in use. Unless it is given back it is cut off: whatever is still under way on it
+/// is wanted no more, and an origin that reads nothing must not keep it alive.
 pub struct Lease {
     // `None` once it was given back.
     connection: Option<Connection>,
     target: Arc<Authority>,
     pool: Rc<Pool>,
     reused: bool,
-}
-
-/// What a connection keeps while it is open: its slot, and its place in the count.
-pub struct Hold {
-    _permit: Permit,
-    pool: Rc<Pool>,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.pool.count_open(self.pool.open.get().saturating_sub(1));
-    }
 }
 
 impl Pool {
@@ -104,7 +96,7 @@ impl Pool {
             ask,
             retired: Cell::new(false),
             owed: Cell::new(0),
-            open: Cell::new(0),
+            begged: Cell::new(None),
             sweeping: Cell::new(false),
             lanes: RefCell::default(),
         })
@@ -141,7 +133,7 @@ impl Pool {
 
     /// Closes an idle connection, or the next one that would become idle.
     pub fn give_up_one(&self) {
-        if !self.close_one() && self.open.get() > self.owed.get() {
+        if !self.close_one() && self.open() > self.owed.get() {
             self.owed.set(self.owed.get() + 1);
         }
     }
@@ -168,7 +160,7 @@ impl Pool {
         fresh: bool,
         deadline: Instant,
     ) -> Result<Acquired, ForwardError> {
-        if !fresh && let Some(lease) = self.take_idle(target).await {
+        if !fresh && let Some(lease) = self.take_idle(target, deadline).await {
             return Ok(Acquired::Connection(lease));
         }
         if let Some(permit) = self.slots().try_take() {
@@ -177,7 +169,11 @@ impl Pool {
         self.wait(target, fresh, deadline).await
     }
 
-    async fn take_idle(self: &Rc<Self>, target: &Arc<Authority>) -> Option<Lease> {
+    async fn take_idle(
+        self: &Rc<Self>,
+        target: &Arc<Authority>,
+        deadline: Instant,
+    ) -> Option<Lease> {
         loop {
             let mut connection = self.pop(target)?.connection;
             if connection.sender.is_closed()
@@ -186,8 +182,11 @@ impl Pool {
                 continue;
             }
             // The connection's own task may not have run since its last answer ended.
-            if !connection.sender.is_ready() && connection.sender.ready().await.is_err() {
-                continue;
+            if !connection.sender.is_ready() {
+                match timeout_at(deadline, connection.sender.ready()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => continue,
+                }
             }
             return Some(self.hand_out(target, connection, true));
         }
@@ -222,7 +221,7 @@ impl Pool {
         let mut permit = pin!(slots.take());
         let mut give_up = pin!(sleep_until(deadline));
         let mut ask_again = pin!(sleep(Duration::ZERO));
-        let pause = self.settings.timeouts.connect / 8;
+        let pause = (self.settings.timeouts.connect / 8).max(Duration::from_millis(10));
         poll_fn(|cx| {
             if let Poll::Ready(permit) = permit.as_mut().poll(cx) {
                 return Poll::Ready(Ok(Acquired::Permit(permit)));
@@ -244,39 +243,51 @@ impl Pool {
             // At once, and then again and again: the worker that was asked may have had its last
             // connection close meanwhile.
             while ask_again.as_mut().poll(cx).is_ready() {
-                ask_again
-                    .as_mut()
-                    .reset(Instant::now() + pause.max(Duration::from_millis(10)));
-                self.reclaim();
+                ask_again.as_mut().reset(Instant::now() + pause);
+                self.reclaim(pause);
             }
             Poll::Pending
         })
         .await
     }
 
-    /// Has a connection closed that somebody can spare: here, or on the worker that has most.
-    fn reclaim(&self) {
+    /// Has a connection closed that somebody can spare: an idle one of this worker or another. A
+    /// worker that has none at all, and so will never be handed one that becomes idle, also gets
+    /// the next one that the richest is done with.
+    fn reclaim(&self, pause: Duration) {
         if self.close_one() {
             return;
         }
-        if let Some(worker) = self.slots().richest() {
-            (self.ask)(worker);
+        let Some(richest) = self
+            .slots()
+            .richest()
+            .filter(|richest| *richest != self.worker)
+        else {
+            return;
+        };
+        let begged_lately = self.begged.get().is_some_and(|when| when.elapsed() < pause);
+        if self.slots().has_idle(richest) {
+            (self.ask)(richest);
+        } else if self.open() == 0 && !begged_lately {
+            self.begged.set(Some(Instant::now()));
+            (self.ask)(richest);
         }
     }
 
     /// What a connection keeps while it is open.
-    pub fn hold(self: &Rc<Self>, permit: Permit) -> Hold {
-        self.count_open(self.open.get() + 1);
-        Hold {
-            _permit: permit,
-            pool: Rc::clone(self),
-        }
+    pub fn hold(&self, permit: Permit) -> Hold {
+        Slots::hold(&self.published.slots, self.worker, permit)
+    }
+
+    fn open(&self) -> usize {
+        self.slots().open(self.worker)
     }
 
     /// A lease on a new connection.
     pub fn lease(self: &Rc<Self>, target: &Arc<Authority>, made: Made) -> Lease {
         let connection = Connection {
             sender: made.sender,
+            task: made.task,
             facts: made.facts,
             address: made.address,
             born: Instant::now(),
@@ -403,11 +414,6 @@ impl Pool {
         act(&mut lanes[at])
     }
 
-    fn count_open(&self, count: usize) {
-        self.open.set(count);
-        self.slots().set_open(self.worker, count);
-    }
-
     fn count_idle(&self) {
         let count = self.lanes.borrow().iter().map(|lane| lane.idle.len()).sum();
         self.slots().set_idle(self.worker, count);
@@ -454,6 +460,14 @@ impl Lease {
         if let Some(connection) = self.connection.take() {
             let pool = Rc::clone(&self.pool);
             pool.take_back(&self.target, connection);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.task.abort();
         }
     }
 }

@@ -27,6 +27,13 @@ struct Holdings {
     open: AtomicUsize,
 }
 
+/// What a connection keeps while it is open: its slot, and its place in its worker's count.
+pub struct Hold {
+    slots: Arc<Slots>,
+    worker: usize,
+    _permit: Permit,
+}
+
 /// Counts its owner as waiting while it lives.
 pub struct Waiting<'a>(&'a Slots);
 
@@ -83,14 +90,35 @@ impl Slots {
         (wealth(holdings) > (false, 0)).then_some(index)
     }
 
+    /// Whether a worker has an idle connection.
+    pub fn has_idle(&self, worker: usize) -> bool {
+        self.workers[worker].idle.load(Relaxed) > 0
+    }
+
     /// Says how many idle connections a worker has.
     pub fn set_idle(&self, worker: usize, count: usize) {
         self.workers[worker].idle.store(count, Relaxed);
     }
 
-    /// Says how many connections a worker has altogether.
-    pub fn set_open(&self, worker: usize, count: usize) {
-        self.workers[worker].open.store(count, Relaxed);
+    /// How many connections a worker has altogether.
+    pub fn open(&self, worker: usize) -> usize {
+        self.workers[worker].open.load(Relaxed)
+    }
+
+    /// Counts a connection of this worker, for as long as what it returns lives.
+    pub fn hold(slots: &Arc<Self>, worker: usize, permit: Permit) -> Hold {
+        slots.workers[worker].open.fetch_add(1, Relaxed);
+        Hold {
+            slots: Arc::clone(slots),
+            worker,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.slots.workers[self.worker].open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -108,8 +136,11 @@ mod tests {
     fn an_idle_connection_is_asked_for_before_a_busy_one() {
         let slots = Slots::new(8, 3);
         assert_eq!(slots.richest(), None);
-        slots.set_open(0, 5);
-        slots.set_open(1, 1);
+        let held: Vec<_> = [0, 0, 1]
+            .into_iter()
+            .filter_map(|worker| Some(Slots::hold(&slots, worker, slots.try_take()?)))
+            .collect();
+        assert_eq!(held.len(), 3);
         assert_eq!(slots.richest(), Some(0));
         slots.set_idle(1, 1);
         assert_eq!(slots.richest(), Some(1));
