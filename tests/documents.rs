@@ -84,6 +84,7 @@ fn keys_of_the_code() -> BTreeSet<String> {
             "count",
             "get",
             "take",
+            "word",
             "const KEY: &str = ",
         ] {
             let before = match call.ends_with(' ') {
