@@ -49,7 +49,7 @@ pub struct Run {
     /// The configuration file
     #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// In place of a file: the origin, as in https://api.example/v1
+    /// In place of a file: the origin, as in `https://api.example/v1`
     #[arg(
         long,
         env = "MTLSD_TO",
