@@ -334,3 +334,6 @@ fn root_exposure(root: &mut Section<'_, '_>, listen: &[Found<Listen>], exposed: 
         root.mistake(Mistake::new(place, "`listen` is empty"));
     }
 }
+
+#[cfg(test)]
+mod tests;

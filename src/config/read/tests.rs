@@ -1,0 +1,435 @@
+//! Every mistake there is to make, and how it is reported.
+
+use super::*;
+use crate::config::{HostHeader, Protocol, Retry, WebOrigins};
+
+const SAMPLE: &str = include_str!("../../../config/mtlsd.toml");
+const STARTER: &str = include_str!("../starter.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Draft::parse(Path::new("/etc/mtlsd/mtlsd.toml"), text.to_owned()).finish()
+}
+
+/// The report of a file with one binding that also has `lines`.
+fn binding_with(lines: &str) -> String {
+    let text = format!(
+        "[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"\ncertificate = \"c\"\n{lines}\n"
+    );
+    report(&text)
+}
+
+fn report(text: &str) -> String {
+    match parse(text) {
+        Ok(_) => "no mistake".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The places and messages of a report, one a line.
+fn summary(report: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in report.lines() {
+        if let Some(message) = line.strip_prefix("error: ") {
+            found.push(message.to_owned());
+        } else if let (Some(place), Some(last)) =
+            (line.trim_start().strip_prefix("--> "), found.last_mut())
+        {
+            *last = format!("{}: {last}", place.rsplit('/').next().unwrap_or(place));
+        } else if let (Some(help), Some(last)) = (line.split("= help: ").nth(1), found.last_mut()) {
+            *last = format!("{last} / {help}");
+        }
+    }
+    found
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_place_and_what_was_meant() {
+    let cases = [
+        (
+            "[bindings.a]\nlistn = \"localhost:1\"\norigin = \"https://o\"\ncertificate = \"c\"\nlisten = \"localhost:1\"\n",
+            "error: unknown key `listn` in [bindings.a]
+ --> /etc/mtlsd/mtlsd.toml:2:1
+  |
+2 | listn = \"localhost:1\"
+  | ^^^^^
+  |
+  = help: did you mean `listen`?
+
+mtlsd: 1 mistake in /etc/mtlsd/mtlsd.toml",
+        ),
+        (
+            "[bindings.a]\nlisten = \"localhost:1\"\norigin = \"http://o\"\ncertificate = \"c\"\n",
+            "error: `origin`: an origin is an https:// URL; `http` presents no certificate
+ --> /etc/mtlsd/mtlsd.toml:3:10
+  |
+3 | origin = \"http://o\"
+  |          ^^^^^^^^^^
+
+mtlsd: 1 mistake in /etc/mtlsd/mtlsd.toml",
+        ),
+        (
+            "[bindings.a]\nlisten = \"127.0.0.1:80\"\norigin = \"https://o\"\ncertificate = \"c\"\n[bindings.b]\nlisten = \"localhost:80\"\norigin = \"https://o\"\ncertificate = \"c\"\n",
+            "error: localhost:80 is taken: `a` listens on 127.0.0.1:80
+ --> /etc/mtlsd/mtlsd.toml:6:10
+  |
+2 | listen = \"127.0.0.1:80\"
+  |          -------------- first taken here
+...
+6 | listen = \"localhost:80\"
+  |          ^^^^^^^^^^^^^^
+  |
+  = help: each listener has an address of its own; port 0 lets the system choose one
+
+mtlsd: 1 mistake in /etc/mtlsd/mtlsd.toml",
+        ),
+        (
+            "[bindings.a]\nlisten = \"0.0.0.0:80\"\norigin = \"https://o\"\ncertificate = \"c\"\n",
+            "error: 0.0.0.0:80 is open to other machines
+ --> /etc/mtlsd/mtlsd.toml:2:10
+  |
+2 | listen = \"0.0.0.0:80\"
+  |          ^^^^^^^^^^^^
+  |
+  = help: everyone who reaches this port acts with the binding's certificate; listen on localhost, or add `expose = true`
+
+mtlsd: 1 mistake in /etc/mtlsd/mtlsd.toml",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(report(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_binding_is_named() {
+    let cases = [
+        (
+            "hots = \"x\"",
+            "mtlsd.toml:5:1: unknown key `hots` in [bindings.a] / did you mean `host`?",
+        ),
+        (
+            "cert = \"x\"",
+            "mtlsd.toml:5:1: unknown key `cert` in [bindings.a] / did you mean `certificate`?",
+        ),
+        (
+            "verify = false",
+            "mtlsd.toml:5:1: unknown key `verify` in [bindings.a] / origins are always verified; name the authority that issued theirs with `ca`",
+        ),
+        (
+            "pins = []",
+            "mtlsd.toml:5:1: unknown key `pins` in [bindings.a] / this key is not part of this version",
+        ),
+        (
+            "certificate_id = \"x\"",
+            "mtlsd.toml:5:1: unknown key `certificate_id` in [bindings.a] / the certificate store is not part of this version; use `certificate` and `key`",
+        ),
+        (
+            "zzz = 1",
+            "mtlsd.toml:5:1: unknown key `zzz` in [bindings.a]",
+        ),
+        (
+            "connect_timeout = 5",
+            "mtlsd.toml:5:19: `connect_timeout`: a duration has a unit: \"5s\" or \"5ms\"",
+        ),
+        (
+            "connect_timeout = \"5\"",
+            "mtlsd.toml:5:19: `connect_timeout`: `5` is not a duration such as \"5s\", \"500ms\" or \"5min\"",
+        ),
+        (
+            "connect_timeout = \"0s\"",
+            "mtlsd.toml:5:19: `connect_timeout`: must be at least \"1ms\"; a wait without end cannot be configured",
+        ),
+        (
+            "connect_timeout = \"900years\"",
+            "mtlsd.toml:5:19: `connect_timeout`: must be at most \"1year\"",
+        ),
+        (
+            "connect_timeout = \"99999999999999999999s\"",
+            "mtlsd.toml:5:19: `connect_timeout`: `99999999999999999999s` is not a duration such as \"5s\", \"500ms\" or \"5min\"",
+        ),
+        (
+            "max_connections = 0",
+            "mtlsd.toml:5:19: `max_connections`: expected a whole number of at least 1, found the number 0",
+        ),
+        (
+            "max_connections = -1",
+            "mtlsd.toml:5:19: `max_connections`: expected a whole number of at least 1, found the number -1",
+        ),
+        (
+            "max_connections = 99999999999999999999",
+            "mtlsd.toml:5:19: `max_connections`: expected a whole number of at least 1, found the number 99999999999999999999",
+        ),
+        (
+            "max_requests_in_flight = \"3\"",
+            "mtlsd.toml:5:26: `max_requests_in_flight`: expected a whole number of at least 1, found the string \"3\"",
+        ),
+        (
+            "via = \"no\"",
+            "mtlsd.toml:5:7: `via`: expected true or false, found the string \"no\"",
+        ),
+        (
+            "host = 3",
+            "mtlsd.toml:5:8: `host`: expected a string, found the number 3",
+        ),
+        (
+            "host = [\"a\", \"b:80\"]",
+            "mtlsd.toml:5:14: `host`: `b:80` is not a host name (without a port)",
+        ),
+        (
+            "allow = [\"https://x\"]",
+            "mtlsd.toml:5:10: `allow`: an `allow` entry is host[:port], without https://",
+        ),
+        (
+            "server_name = \"a:1\"",
+            "mtlsd.toml:5:15: `server_name`: `a:1` is not a host name",
+        ),
+        (
+            "connect_to = \"a b\"",
+            "mtlsd.toml:5:14: `connect_to`: `a b` is not host[:port]",
+        ),
+        (
+            "host_header = \"a/b\"",
+            "mtlsd.toml:5:15: `host_header`: expected \"origin\", \"preserve\" or host[:port], found \"a/b\"",
+        ),
+        (
+            "allow_web_origins = [\"app\"]",
+            "mtlsd.toml:5:22: `allow_web_origins`: `app` is not a web origin such as \"https://app.example\"",
+        ),
+        (
+            "protocol = \"htp2\"",
+            "mtlsd.toml:5:12: `protocol`: expected one of auto, http1, http2, found \"htp2\"; did you mean \"http2\"?",
+        ),
+        (
+            "retry = true",
+            "mtlsd.toml:5:9: `retry`: expected a string, found true",
+        ),
+        (
+            "ca = \"\"",
+            "mtlsd.toml:5:6: `ca`: expected \"system\", \"mozilla\" or a PEM file",
+        ),
+        ("key = \"\"", "mtlsd.toml:5:7: `key`: a path is not empty"),
+        (
+            "key = \"credential:x\"",
+            "mtlsd.toml:5:7: `key`: systemd credentials are not part of this version; name the file",
+        ),
+        (
+            "certificate_dir = \"d\"",
+            "mtlsd.toml:5:19: `certificate_dir` stands beside `certificate` or `key` / the directory holds both, as tls.crt and tls.key; keep one way of naming them",
+        ),
+    ];
+    for (lines, expected) in cases {
+        assert_eq!(summary(&binding_with(lines)), [expected], "{lines}");
+    }
+}
+
+#[test]
+fn every_mistake_between_keys_is_named() {
+    let a = "[bindings.a]\norigin = \"https://o\"\ncertificate = \"c\"\n";
+    let b = "[bindings.b]\norigin = \"https://o\"\ncertificate = \"c\"\n";
+    let cases = [
+        (String::new(), "there is no binding / add a table [bindings.NAME] with `listen`, `origin` and `certificate`"),
+        (a.to_owned(), "mtlsd.toml:1:11: `a` has no way in / give it a `listen` such as \"localhost:8001\", or give the file a shared `listen` at its top"),
+        ("[bindings.a]\nlisten = \"localhost:1\"\ncertificate = \"c\"".to_owned(), "mtlsd.toml:1:11: `a` leads nowhere / add `origin`, the https:// URL its requests go to"),
+        ("[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"".to_owned(), "mtlsd.toml:1:11: there is no certificate / add `certificate` (and `key`), or `certificate_dir`"),
+        ("[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"\nkey = \"k\"".to_owned(), "mtlsd.toml:4:7: there is a `key` and no `certificate` / add `certificate`, the PEM file with the certificate chain"),
+        ("bindings = 3".to_owned(), "mtlsd.toml:1:12: `bindings` is a table, found the number 3"),
+        ("bindings.a = 3".to_owned(), "mtlsd.toml:1:14: `bindings.a` is a table, found the number 3"),
+        ("[bindings.\"a b\"]\nlisten = \"localhost:1\"\norigin = \"https://o\"\ncertificate = \"c\"".to_owned(), "mtlsd.toml:1:11: `a b` is not a binding's name / a name has letters, digits, `_` and `-`, and at most 63 of them"),
+        (format!("listen = \"localhost:1\"\n{a}{b}"), "mtlsd.toml:6:10: `o` belongs to `a` already / on the shared listener an absolute URL names no binding, so one authority leads to one; take the shared `listen` away and give each binding its own"),
+        (format!("listen = \"localhost:1\"\n{a}[bindings.A]\norigin = \"https://p\"\ncertificate = \"c\"\n"), "mtlsd.toml:5:11: `a` stands for `a` already / names are compared without regard to case, and `_` is the same as `-`"),
+        (format!("listen = \"localhost:1\"\n{a}host = [\"x_y\", \"X-Y\"]\n"), "mtlsd.toml:5:16: `x-y` is named twice / names are compared without regard to case, and `_` is the same as `-`"),
+        (format!("listen = \"localhost:1\"\n{a}listen = \"[::1]:1\"\n"), "mtlsd.toml:5:10: [::1]:1 is taken: the shared listener listens on localhost:1 / each listener has an address of its own; port 0 lets the system choose one"),
+        (format!("listen = \"0.0.0.0:1\"\n{a}"), "mtlsd.toml:1:10: 0.0.0.0:1 is open to other machines / everyone who reaches this port acts with the binding's certificate; listen on localhost, or add `expose = true`"),
+        (format!("header_timeout = \"5s\"\n{a}listen = \"localhost:1\""), "mtlsd.toml:1:18: `header_timeout` at the top level speaks of the shared listener, and there is none / add `listen` beside it, or move `header_timeout` to [defaults]"),
+        (format!("workers = 0\n{a}listen = \"localhost:1\""), "mtlsd.toml:1:11: `workers`: expected \"auto\" or a whole number from 1 to 1024, found the number 0"),
+        (format!("workers = 2000\n{a}listen = \"localhost:1\""), "mtlsd.toml:1:11: `workers`: expected \"auto\" or a whole number from 1 to 1024, found the number 2000"),
+        (format!("[log]\nlevel = \"debg\"\n{a}listen = \"localhost:1\""), "mtlsd.toml:2:9: `level`: expected one of error, warn, info, debug, trace, found \"debg\"; did you mean \"debug\"?"),
+        (format!("[log]\nformat = \"xml\"\n{a}listen = \"localhost:1\""), "mtlsd.toml:2:10: `format`: expected one of auto, json, text, found \"xml\""),
+        (format!("[log]\nfile = \"x\"\n{a}listen = \"localhost:1\""), "mtlsd.toml:2:1: unknown key `file` in [log]"),
+        (format!("[defaults]\norigin = \"https://o\"\n{a}listen = \"localhost:1\""), "mtlsd.toml:2:10: `origin` has no default / it belongs to one binding: write it into [bindings.NAME]"),
+        (format!("lisen = \"localhost:1\"\n{a}listen = \"localhost:2\""), "mtlsd.toml:1:1: unknown key `lisen` in the top level / did you mean `listen`?"),
+        (format!("admin = {{}}\n{a}listen = \"localhost:2\""), "mtlsd.toml:1:1: unknown key `admin` in the top level / this key is not part of this version"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(summary(&report(&text)), [expected], "{text}");
+    }
+}
+
+#[test]
+fn a_wildcard_is_claimed_once_as_well() {
+    let text = "listen = \"localhost:1\"\n[bindings.a]\nallow = [\"*.x\"]\ncertificate = \"c\"\n[bindings.b]\nallow = [\"*.X\"]\ncertificate = \"c\"\n";
+    assert!(
+        report(text).contains("`*.x` belongs to `a` already"),
+        "{}",
+        report(text)
+    );
+    // Without a shared listener nobody has to choose between them.
+    let apart = "[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"\ncertificate = \"c\"\n[bindings.b]\nlisten = \"localhost:2\"\norigin = \"https://o\"\ncertificate = \"c\"\n";
+    assert_eq!(report(apart), "no mistake");
+}
+
+#[test]
+fn all_mistakes_are_reported_in_one_go_in_the_order_of_the_file() {
+    let text = "workers = 0\n[log]\nlevel = 3\n[bindings.a]\nlisten = \"nowhere\"\norigin = \"http://o\"\nkey = \"k\"\nvia = 1\n[bindings.b]\nlisten = \"localhost:1\"\n";
+    let places: Vec<String> = summary(&report(text))
+        .iter()
+        .map(|line| line.split(": ").next().unwrap_or_default().to_owned())
+        .collect();
+    let expected = [
+        "mtlsd.toml:1:11",
+        "mtlsd.toml:3:9",
+        "mtlsd.toml:5:10",
+        "mtlsd.toml:6:10",
+        "mtlsd.toml:7:7",
+        "mtlsd.toml:8:7",
+        "mtlsd.toml:9:11",
+        "mtlsd.toml:9:11",
+    ];
+    assert_eq!(places, expected);
+    assert!(report(text).ends_with("mtlsd: 8 mistakes in /etc/mtlsd/mtlsd.toml"));
+}
+
+#[test]
+fn what_is_no_toml_is_shown_where_it_stops_being_toml() {
+    let text = "[bindings.a]\nlisten = \"localhost:1\norigin = [\n";
+    let report = report(text);
+    assert!(report.contains("/etc/mtlsd/mtlsd.toml:2:"), "{report}");
+    // Odd bytes, odd depth, odd types: a report, never a panic.
+    for text in [
+        "\u{feff}é = \"ü\"",
+        "a = {b = {c = 1}}",
+        "[[bindings]]",
+        "bindings = []",
+        "= 1",
+        "\"\" = 1",
+        "[bindings.a]\nlisten = {}\n",
+        "[bindings.é]\nlisten = \"localhost:1\"",
+        "x = 1979-05-27",
+    ] {
+        assert_ne!(super::tests::report(text), "no mistake", "{text}");
+    }
+}
+
+#[test]
+fn a_binding_overrides_the_defaults_and_those_the_built_in_ones() {
+    let text = "[defaults]\nconnect_timeout = \"2s\"\nbody_timeout = \"3s\"\nca = \"mozilla\"\nallow = [\"x\"]\n[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"\ncertificate = \"c\"\nbody_timeout = \"4s\"\nhost_header = \"preserve\"\nallow_web_origins = \"any\"\nprotocol = \"http1\"\nretry = \"never\"\n";
+    let binding = parse(text).unwrap().bindings.remove(0);
+    assert_eq!(binding.timeouts.connect.as_secs(), 2);
+    assert_eq!(binding.timeouts.body.as_secs(), 4);
+    assert_eq!(binding.timeouts.idle, defaults::IDLE_TIMEOUT);
+    assert_eq!(binding.trust, Trust::Mozilla);
+    assert_eq!(binding.allow.len(), 1);
+    assert_eq!(binding.headers.host, HostHeader::Preserve);
+    assert_eq!(binding.web_origins, WebOrigins::Any);
+    assert_eq!(
+        (binding.protocol, binding.retry),
+        (Protocol::Http1, Retry::Never)
+    );
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let text = "[bindings.a]\nlisten = \"unix:a.sock\"\norigin = \"https://o\"\ncertificate_dir = \"certs\"\n[bindings.b]\nlisten = \"localhost:2\"\norigin = \"https://o\"\ncertificate = \"/abs/c\"\nca = \"ca.crt\"\n";
+    let config = parse(text).unwrap();
+    let [a, b] = &config.bindings[..] else {
+        panic!("not two bindings")
+    };
+    assert_eq!(a.listen, [Listen::Unix("/etc/mtlsd/a.sock".into())]);
+    assert_eq!(a.source.key, Path::new("/etc/mtlsd/certs/tls.key"));
+    assert_eq!(a.trust, Trust::Bundle("/etc/mtlsd/certs/ca.crt".into()));
+    assert_eq!(b.source.certificate, Path::new("/abs/c"));
+    assert_eq!(b.source.key, Path::new("/abs/c"));
+    assert_eq!(b.trust, Trust::Bundle("/etc/mtlsd/ca.crt".into()));
+}
+
+#[test]
+fn the_sample_shows_every_key_with_its_default() {
+    let sample = parse(SAMPLE).unwrap();
+    let bare = parse("listen = \"localhost:8080\"\n[bindings.payments]\nlisten = \"localhost:8001\"\norigin = \"https://api.payments.example\"\ncertificate = \"payments/tls.crt\"\nkey = \"payments/tls.key\"\n").unwrap();
+    let shown = |config: &Config| {
+        let mut binding = config.bindings[0].clone();
+        binding.places = Places::default();
+        // A list that is empty admits nobody, as none does.
+        if binding.web_origins == WebOrigins::Listed(Vec::new()) {
+            binding.web_origins = WebOrigins::Own;
+        }
+        format!(
+            "{binding:#?}\n{:#?}\n{:?}\n{:?}",
+            config.shared, config.workers, config.log
+        )
+    };
+    assert_eq!(shown(&sample), shown(&bare));
+    // The keys are asked for by name in the sources.
+    let sources = [
+        include_str!("../read.rs"),
+        include_str!("../binding.rs"),
+        include_str!("../settings.rs"),
+    ];
+    let mut seen = 0;
+    for source in sources {
+        for asked in [
+            ".take(\"",
+            ".list(\"",
+            ".parse(\"",
+            ".boolean(\"",
+            ".duration(\"",
+            ".count(\"",
+            ".word(\n",
+            ".get(\"",
+        ] {
+            for (at, _) in source.match_indices(asked) {
+                let rest = source[at + asked.len()..]
+                    .trim_start()
+                    .trim_start_matches('"');
+                let key = rest.split('"').next().unwrap_or_default();
+                seen += 1;
+                let is_there = SAMPLE.lines().any(|line| {
+                    let line = line.trim_start_matches("# ");
+                    line.starts_with(&format!("{key} = ")) || line.starts_with(&format!("[{key}"))
+                });
+                assert!(is_there, "config/mtlsd.toml does not show `{key}`");
+            }
+        }
+    }
+    assert!(seen > 30, "only {seen} keys were found in the sources");
+}
+
+#[test]
+fn the_starter_file_parses() {
+    assert_eq!(parse(STARTER).unwrap().bindings.len(), 1);
+}
+
+#[test]
+fn flags_make_a_binding_and_their_mistakes_name_the_flag() {
+    let flags = |to: &str, listen: &str| Flags {
+        to: to.to_owned(),
+        certificate: "c.pem".into(),
+        key: None,
+        ca: Some("ca.pem".to_owned()),
+        listen: listen.to_owned(),
+    };
+    let config = Draft::from_flags(&flags("https://o/v1", "localhost:1"))
+        .finish()
+        .unwrap();
+    let binding = &config.bindings[0];
+    assert_eq!(binding.name.as_str(), "default");
+    assert_eq!(binding.source.key, Path::new("c.pem"));
+    assert_eq!(binding.trust, Trust::Bundle("ca.pem".into()));
+    let wrong = Draft::from_flags(&flags("http://o", "here"))
+        .finish()
+        .unwrap_err();
+    assert_eq!(
+        wrong.messages().collect::<Vec<_>>(),
+        [
+            "--to: an origin is an https:// URL; `http` presents no certificate",
+            "--listen: this is neither an address with a port nor `unix:PATH`"
+        ]
+    );
+    let exposed = Draft::from_flags(&flags("https://o", "0.0.0.0:1"))
+        .finish()
+        .unwrap_err();
+    assert_eq!(
+        exposed.messages().collect::<Vec<_>>(),
+        ["--listen 0.0.0.0:1 is open to other machines"]
+    );
+}
