@@ -159,27 +159,22 @@ impl Running {
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
                 () = &mut stop => break,
-                _ = self.signals.hangup.recv() => self.reload_everything().await?,
+                _ = self.signals.hangup.recv() => {
+                    // Whatever ends the process does not wait for files.
+                    tokio::select! {
+                        biased;
+                        ended = self.ended.recv() => return Err(fatal(ended)),
+                        _ = self.signals.terminate.recv() => break,
+                        _ = self.signals.interrupt.recv() => break,
+                        () = &mut stop => break,
+                        () = reload_everything(self.reload.clone()) => {}
+                    }
+                    systemd::ready(&self.status);
+                }
             }
             crate::lifecycle::fault("signals");
         }
         self.end().await
-    }
-
-    /// Looks at every file again, and says so before and after.
-    async fn reload_everything(&mut self) -> Result<(), StartError> {
-        tracing::info!("reloading");
-        systemd::reloading();
-        let (done, finished) = sync_channel(1);
-        if self.reload.send(Signal::Everything(done)).is_ok() {
-            let waited = tokio::task::spawn_blocking(move || finished.recv_timeout(LONGEST_RELOAD));
-            tokio::select! {
-                ended = self.ended.recv() => return Err(fatal(ended)),
-                _ = waited => {}
-            }
-        }
-        systemd::ready(&self.status);
-        Ok(())
     }
 
     /// Stops accepting, lets everything finish that had begun, and ends.
@@ -221,6 +216,21 @@ impl Running {
         let _ = self.reload.send(Signal::Stop);
         tracing::info!("ended");
         Ok(())
+    }
+}
+
+/// Has every file looked at again, and waits until that is done.
+async fn reload_everything(reload: Sender<Signal>) {
+    tracing::info!("reloading");
+    systemd::reloading();
+    let (done, finished) = sync_channel(1);
+    if reload.send(Signal::Everything(done)).is_ok() {
+        let waiting = tokio::task::spawn_blocking(move || finished.recv_timeout(LONGEST_RELOAD));
+        if !matches!(waiting.await, Ok(Ok(()))) {
+            tracing::error!(
+                "the files have not been read: one of them may be on a file system that does not answer"
+            );
+        }
     }
 }
 
@@ -426,7 +436,10 @@ fn announce(plan: &Plan, reloaders: &[Reloader], listeners: &[Listener]) -> Stri
             );
         }
     }
-    format!("serving {} bindings", plan.bindings.len())
+    match plan.bindings.len() {
+        1 => "serving 1 binding".to_owned(),
+        count => format!("serving {count} bindings"),
+    }
 }
 
 /// A command line that uses the binding.

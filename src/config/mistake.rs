@@ -69,7 +69,15 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(path: Option<PathBuf>, text: String, mistakes: Vec<Mistake>) -> Self {
+    pub(super) fn new(path: Option<PathBuf>, text: String, mut mistakes: Vec<Mistake>) -> Self {
+        // In the order of the file; what stands nowhere comes last.
+        mistakes.sort_by_key(|mistake| {
+            mistake
+                .place
+                .0
+                .as_ref()
+                .map_or(usize::MAX, |span| span.start)
+        });
         Self {
             path,
             text,

@@ -57,6 +57,16 @@ impl Draft {
     pub fn parse(path: &Path, text: String) -> Self {
         let directory = path.parent().unwrap_or(Path::new(""));
         let mut mistakes = Vec::new();
+        if text.contains("-----BEGIN ") {
+            // Named by mistake in place of the configuration; nothing of a key is ever shown.
+            let message = format!("{} is a PEM file, not a configuration", path.display());
+            return Self {
+                path: Some(path.to_owned()),
+                text: String::new(),
+                config: empty(),
+                mistakes: vec![Mistake::new(Place::default(), message)],
+            };
+        }
         let (table, errors) = DeTable::parse_recoverable(&text);
         let config = if errors.is_empty() {
             document(table.into_inner(), directory, &mut mistakes)
@@ -222,7 +232,9 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
         None => Settings::default(),
     };
     let mut read = Vec::new();
-    let mut any = false;
+    let mut any = bindings
+        .as_ref()
+        .is_some_and(|value| !value.get_ref().is_table());
     if let Some(table) = bindings.and_then(|value| as_table("bindings", value, mistakes)) {
         let mut entries: Vec<_> = table.into_iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);

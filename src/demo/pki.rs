@@ -51,6 +51,11 @@ impl Pki {
         &self.ca
     }
 
+    /// The file with the authority's certificate.
+    pub fn ca_path(&self) -> PathBuf {
+        self.directory.join("ca.crt")
+    }
+
     /// A certificate for an origin on this machine.
     pub fn server(&self) -> io::Result<Issued> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];

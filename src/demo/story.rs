@@ -46,7 +46,8 @@ impl Story {
         println!("    {}\n", first.text);
         println!("2. Straight to the origin, without a certificate:\n");
         println!(
-            "    $ curl --cacert ca.crt https://localhost:{}/hello",
+            "    $ curl --cacert {} https://localhost:{}/hello",
+            self.pki.ca_path().display(),
             self.origin.port()
         );
         println!("    {}\n", self.refusal()?);

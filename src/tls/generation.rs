@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -202,9 +203,27 @@ impl ResolvesClientCert for Presents {
 }
 
 fn read(input: Input, path: &Path) -> Result<Vec<u8>, LoadError> {
-    fs::read(path).map_err(|source| LoadError::Read {
+    read_regular(path).map_err(|source| LoadError::Read {
         input,
         path: path.to_owned(),
         source,
     })
 }
+
+/// The content of a file of a sensible size. Opening a pipe or a device could wait for ever, and
+/// with it every other binding's rotation.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > LARGEST {
+        return Err(io::Error::other(format!(
+            "it is larger than {LARGEST} bytes"
+        )));
+    }
+    fs::read(path)
+}
+
+/// A bundle of all authorities there are has a quarter of a megabyte.
+const LARGEST: u64 = 16 * 1024 * 1024;

@@ -395,6 +395,15 @@ fn the_sample_shows_every_key_with_its_default() {
 }
 
 #[test]
+fn a_key_that_is_taken_for_a_configuration_is_not_shown() {
+    let report = report("-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n-----END PRIVATE KEY-----\n");
+    assert_eq!(
+        report,
+        "error: /etc/mtlsd/mtlsd.toml is a PEM file, not a configuration\n\nmtlsd: 1 mistake in /etc/mtlsd/mtlsd.toml"
+    );
+}
+
+#[test]
 fn the_starter_file_parses() {
     assert_eq!(parse(STARTER).unwrap().bindings.len(), 1);
 }
