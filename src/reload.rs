@@ -189,6 +189,7 @@ fn refresh(
     which: &Concerned,
     publish: &mut impl FnMut(usize, &Arc<Generation>),
 ) {
+    tracing::debug!(?which, "looking at files");
     // First watch, then read: what changes after the reading is noticed.
     let paths = reloaders
         .iter()

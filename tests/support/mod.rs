@@ -1,0 +1,47 @@
+//! What the whole-program tests share: certificates, an origin that demands them, the daemon
+//! itself, and a client that sees every byte.
+
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+mod client;
+mod daemon;
+mod origin;
+mod pki;
+
+use std::time::{Duration, Instant};
+
+pub use client::{Answer, Client, get, send};
+pub use daemon::Daemon;
+pub use origin::{Origin, Request, Then};
+pub use pki::{Ca, Issued};
+
+/// Waits until `look` finds what is wanted; after ten seconds fails with what it saw last.
+pub fn wait_for<T, S: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, S>) -> T {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if Instant::now() > until => {
+                panic!("waited in vain for {what}; last seen: {seen:?}")
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// A number from the environment, for the long form of a test.
+pub fn scale(variable: &str, default: usize) -> usize {
+    std::env::var(variable)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}
+
+/// A configuration of one binding called `b`, whose files are `client.pem` and `ca.crt`.
+pub fn binding(origin: &Origin, lines: &str) -> String {
+    format!(
+        "[bindings.b]\nlisten = \"127.0.0.1:0\"\norigin = \"https://localhost:{}\"\ncertificate = \"client.pem\"\n\
+         ca = \"ca.crt\"\n{lines}\n",
+        origin.port
+    )
+}
