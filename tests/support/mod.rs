@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, get, send};
 pub use daemon::Daemon;
-pub use origin::{Origin, Request, Then};
+pub use origin::{Origin, Request, Then, Tls, answer, read_request};
 pub use pki::{Ca, Issued};
 
 /// Waits until `look` finds what is wanted; after ten seconds fails with what it saw last.
