@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path, PathBuf};
 
 use notify::event::AccessKind;
@@ -27,6 +28,8 @@ pub enum Change {
     Names(Vec<PathBuf>),
     /// The system lost track: to anything.
     Anything,
+    /// Nothing will be noticed any more.
+    Broken,
 }
 
 impl Watcher {
@@ -36,19 +39,11 @@ impl Watcher {
     ///
     /// When the system offers no more watchers.
     pub fn new(on_change: impl Fn(Change) + Send + 'static) -> notify::Result<Self> {
-        let inner = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            crate::lifecycle::fault("watcher");
-            match event {
-                // Our own reading opens files; looking again because of it would never end.
-                Ok(event) if matches!(event.kind, EventKind::Access(AccessKind::Open(_))) => {}
-                Ok(event) if event.need_rescan() || event.paths.is_empty() => {
-                    on_change(Change::Anything);
-                }
-                Ok(event) => on_change(Change::Names(event.paths)),
-                Err(error) => {
-                    tracing::warn!(%error, "watching files failed; they are polled all the same");
-                    on_change(Change::Anything);
-                }
+        let inner = notify::recommended_watcher(move |event| {
+            // A panic must not end notify's thread: its handle would panic in turn when dropped,
+            // and that aborts the process before anybody has said why.
+            if catch_unwind(AssertUnwindSafe(|| tell(event, &on_change))).is_err() {
+                on_change(Change::Broken);
             }
         })?;
         Ok(Self {
@@ -92,7 +87,7 @@ impl Watcher {
     /// Which of the followed paths a change may concern.
     pub fn concerned(&self, change: &Change) -> Concerned {
         match change {
-            Change::Anything => Concerned::All,
+            Change::Anything | Change::Broken => Concerned::All,
             Change::Names(names) => Concerned::Some(
                 names
                     .iter()
@@ -101,6 +96,20 @@ impl Watcher {
                     .copied()
                     .collect(),
             ),
+        }
+    }
+}
+
+fn tell(event: notify::Result<Event>, on_change: &impl Fn(Change)) {
+    crate::lifecycle::fault("watcher");
+    match event {
+        // Our own reading opens files; looking again because of it would never end.
+        Ok(event) if matches!(event.kind, EventKind::Access(AccessKind::Open(_))) => {}
+        Ok(event) if event.need_rescan() || event.paths.is_empty() => on_change(Change::Anything),
+        Ok(event) => on_change(Change::Names(event.paths)),
+        Err(error) => {
+            tracing::warn!(%error, "watching files failed; they are polled all the same");
+            on_change(Change::Anything);
         }
     }
 }

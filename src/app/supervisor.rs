@@ -24,7 +24,7 @@ use crate::route::Entrance;
 use crate::server::{Accepted, Acceptor, Listener, Stop};
 use crate::systemd;
 use crate::upstream::{Published, Slots};
-use crate::watch::Watcher;
+use crate::watch::{Change, Watcher};
 
 use super::worker::{Address, Command};
 use super::{Plan, StartError, worker};
@@ -284,7 +284,9 @@ fn start_reloading(
         end: end.clone(),
     };
     let watcher = Watcher::new(move |change| {
-        let _alive = &gone;
+        if change == Change::Broken {
+            gone.tell(Some("panicked".to_owned()));
+        }
         // The reload thread ends last of all.
         let _ = changes.send(Signal::Changed(change));
     });
@@ -364,13 +366,19 @@ struct Gone {
     end: UnboundedSender<Ended>,
 }
 
-impl Drop for Gone {
-    fn drop(&mut self) {
-        let panic = std::thread::panicking().then(|| "panicked".to_owned());
+impl Gone {
+    fn tell(&self, panic: Option<String>) {
+        // Nobody listens any more when the process is ending.
         let _ = self.end.send(Ended {
             name: self.name.to_owned(),
             panic,
         });
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.tell(None);
     }
 }
 

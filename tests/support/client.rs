@@ -78,10 +78,9 @@ impl<S: Read + Write> Client<S> {
             .unwrap_or_default();
         let field = |name: &str| {
             let lower = head.to_ascii_lowercase();
-            let line = lower
+            lower
                 .lines()
-                .find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned));
-            line
+                .find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned))
         };
         let body = if status < 200 || status == 204 || status == 304 {
             Vec::new()
