@@ -50,6 +50,9 @@ pub enum ForwardError {
     /// A web page that was not allowed to use the binding.
     #[error("{0}")]
     Forbidden(String),
+    /// gRPC, whose outcome stands in trailers that HTTP/1.1 does not carry reliably.
+    #[error("gRPC needs HTTP/2, and the origin speaks http/1.1 here")]
+    Grpc,
     /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Handshake(Failure),
@@ -100,6 +103,7 @@ impl ForwardError {
             Self::Certificate(_)
             | Self::Dial(..)
             | Self::Dns(..)
+            | Self::Grpc
             | Self::Handshake(_)
             | Self::NotPublic(_)
             | Self::Protocol(_)
@@ -110,6 +114,33 @@ impl ForwardError {
             Self::OriginStalled(_) | Self::Timeout(_) | Self::TimeoutConnecting(_) => {
                 StatusCode::GATEWAY_TIMEOUT
             }
+        }
+    }
+
+    /// The status a gRPC client is told (its "Status codes and their use in gRPC"); never one that
+    /// invites a retry where the origin may have acted.
+    pub fn grpc_status(&self) -> u8 {
+        const UNKNOWN: u8 = 2;
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const PERMISSION_DENIED: u8 = 7;
+        const FAILED_PRECONDITION: u8 = 9;
+        const UNIMPLEMENTED: u8 = 12;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        match self {
+            Self::BadRequest(_) | Self::Protocol(_) => INTERNAL,
+            Self::Forbidden(_) => PERMISSION_DENIED,
+            Self::Misdirected(_) | Self::NotPublic(_) | Self::ServerName(_) => FAILED_PRECONDITION,
+            Self::Grpc | Self::Connect | Self::Upgrade => UNIMPLEMENTED,
+            Self::ClientStalled(_) | Self::OriginStalled(_) | Self::Timeout(_) => DEADLINE_EXCEEDED,
+            Self::Terminated(_) => UNKNOWN,
+            Self::Certificate(_)
+            | Self::Dial(..)
+            | Self::Dns(..)
+            | Self::Handshake(_)
+            | Self::NoConnection(_)
+            | Self::NoRequest(_)
+            | Self::TimeoutConnecting(_) => UNAVAILABLE,
         }
     }
 
@@ -125,7 +156,7 @@ impl ForwardError {
             Self::Dial(..) => "destination_ip_unroutable",
             Self::Dns(..) => "dns_error",
             Self::NotPublic(_) => "destination_ip_prohibited",
-            Self::ServerName(_) => "proxy_configuration_error",
+            Self::Grpc | Self::ServerName(_) => "proxy_configuration_error",
             Self::Protocol(_) => "http_protocol_error",
             Self::Handshake(failure) | Self::Terminated(failure) => match failure {
                 Failure::Alert(..) => "tls_alert_received",

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, LOCATION,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, LOCATION,
     STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -186,6 +186,18 @@ pub fn accepted(headers: &HeaderMap, offered: &HeaderValue) -> Option<HeaderValu
 pub fn switch(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
+}
+
+/// Whether this is the head of a gRPC call.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .map_or(&[][..], HeaderValue::as_bytes);
+    let Some(rest) = kind.strip_prefix(b"application/grpc") else {
+        return false;
+    };
+    // `application/grpc-web` is made for HTTP/1.1.
+    matches!(rest.first(), None | Some(b'+' | b';'))
 }
 
 /// Whether the client waits to be told to send its body (RFC 9110 section 10.1.1).

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderValue, Response, Version};
 use hyper::ext::ReasonPhrase;
 
 use crate::error::ForwardError;
@@ -12,6 +12,31 @@ use super::relay::ResponseBody;
 
 /// The answer that explains `error`.
 pub fn explain(error: &ForwardError, record: Record) -> Response<ResponseBody> {
+    match record.grpc && record.version == Version::HTTP_2 {
+        true => explain_to_grpc(error, record),
+        false => explain_to_http(error, record),
+    }
+}
+
+/// What gRPC calls Trailers-Only: the outcome in the head, and no body.
+fn explain_to_grpc(error: &ForwardError, record: Record) -> Response<ResponseBody> {
+    let message = format!("mtlsd: {error}");
+    let mut response = Response::new(ResponseBody::Own(Bytes::new(), Box::new(record)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(
+        "grpc-status",
+        HeaderValue::from(u16::from(error.grpc_status())),
+    );
+    // Printable ASCII is always a field value.
+    if let Ok(message) = HeaderValue::try_from(percent_encoded(&message)) {
+        headers.insert("grpc-message", message);
+    }
+    headers.insert("proxy-status", proxy_status(error));
+    response
+}
+
+fn explain_to_http(error: &ForwardError, record: Record) -> Response<ResponseBody> {
     let mut text = format!("mtlsd: {error}\n");
     if let Some(service) = &record.service {
         text.push_str(&format!("  binding: {}\n", service.name));
@@ -24,16 +49,13 @@ pub fn explain(error: &ForwardError, record: Record) -> Response<ResponseBody> {
     }
     let mut response = Response::new(ResponseBody::Own(Bytes::from(text), Box::new(record)));
     *response.status_mut() = error.status();
-    let proxy_status = format!("mtlsd; error={}", error.token());
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(value) = HeaderValue::try_from(proxy_status) {
-        headers.insert(HeaderName::from_static("proxy-status"), value);
-    }
+    headers.insert("proxy-status", proxy_status(error));
     match error {
         // Where a message ends is no longer certain.
         ForwardError::BadRequest(_) | ForwardError::ClientStalled(_) => {
@@ -57,6 +79,24 @@ pub fn explain(error: &ForwardError, record: Record) -> Response<ResponseBody> {
     response
 }
 
+/// RFC 9209.
+fn proxy_status(error: &ForwardError) -> HeaderValue {
+    HeaderValue::try_from(format!("mtlsd; error={}", error.token()))
+        .expect("an error type consists of letters and underscores")
+}
+
+/// As gRPC writes `grpc-message`: everything but printable ASCII, and `%`, as %XX.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(byte as char),
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 fn next_step(error: &ForwardError) -> Option<&'static str> {
     Some(match error {
         ForwardError::Connect => {
@@ -70,6 +110,9 @@ fn next_step(error: &ForwardError) -> Option<&'static str> {
         }
         ForwardError::Dns(..) => {
             "is the host spelt right, and does this machine resolve it? `connect_to` dials an address instead"
+        }
+        ForwardError::Grpc => {
+            "have the origin offer h2 by ALPN; `protocol = \"http1\"` keeps mtlsd from asking for it"
         }
         ForwardError::Handshake(_) => {
             "compare the authority that issued the client certificate with those the origin accepts"

@@ -247,6 +247,7 @@ impl Proxy {
             public_only: route.by == By::Wildcard,
             upgrades: offered.is_some(),
             http2,
+            grpc: record.grpc,
         };
         let mut inbound = service
             .upstream

@@ -10,6 +10,7 @@ use http::{Method, Request, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use crate::config::Authority;
+use crate::head;
 use crate::log::{Access, Entry};
 use crate::server::{Activity, Client};
 use crate::upstream::Trace;
@@ -26,6 +27,7 @@ pub struct Record {
     method: Method,
     uri: Uri,
     pub version: Version,
+    pub grpc: bool,
     pub service: Option<Rc<Service>>,
     pub target: Option<Arc<Authority>>,
     pub trace: Trace,
@@ -52,6 +54,7 @@ impl Record {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
+            grpc: head::is_grpc(request.headers()),
             service: None,
             target: None,
             trace: Trace::default(),

@@ -79,10 +79,11 @@ impl Dial<'_> {
         generation: &Generation,
         reached: impl FnOnce(SocketAddr),
     ) -> Result<(tls::Stream, SocketAddr), ForwardError> {
+        let addresses = self.addresses().await?;
         let name = self.settings.name_of(self.target);
         let name =
             ServerName::parse(name).ok_or_else(|| ForwardError::ServerName(name.to_owned()))?;
-        let (tcp, address) = first_of(self.addresses().await?).await?;
+        let (tcp, address) = first_of(addresses).await?;
         reached(address);
         // Requests are written whole; waiting to fill a segment would only delay them.
         if let Err(error) = tcp.set_nodelay(true) {

@@ -88,6 +88,8 @@ pub struct Outbound {
     pub upgrades: bool,
     /// Whether the client speaks HTTP/2.
     pub http2: bool,
+    /// Whether it is a gRPC call.
+    pub grpc: bool,
 }
 
 /// An origin's answer.
@@ -171,6 +173,7 @@ impl Upstream {
             public_only,
             upgrades,
             http2,
+            grpc,
         } = request;
         let want = self.want(upgrades, http2);
         let mut request = Request::from_parts(head, upload);
@@ -179,6 +182,10 @@ impl Upstream {
             let mut lease = self
                 .connection(&target, want, public_only, fresh, trace)
                 .await?;
+            if grpc && !lease.is_stream() {
+                lease.give_back();
+                return Err(ForwardError::Grpc);
+            }
             // Only a reused connection can have ended without anybody having noticed, so only
             // then is a copy of the head worth its cost.
             let copy = lease.is_reused().then(|| Copy::of(&request));
