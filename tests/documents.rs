@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use mtlsd::cli::Cli;
-use mtlsd::config::Draft;
+use mtlsd::config::{Draft, keys};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -66,41 +66,14 @@ fn documented_keys() -> BTreeSet<String> {
     keys
 }
 
-/// Every key that the sources of the configuration ask for.
+/// Every key that a file may have, but for the tables themselves.
 fn keys_of_the_code() -> BTreeSet<String> {
-    let mut keys = BTreeSet::new();
-    for entry in fs::read_dir(file("src/config")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "rs") {
-            continue;
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for call in [
-            "parse",
-            "list",
-            "boolean",
-            "duration",
-            "count",
-            "get",
-            "take",
-            "word",
-            "const KEY: &str = ",
-        ] {
-            let before = match call.ends_with(' ') {
-                true => format!("{call}\""),
-                false => format!(".{call}(\""),
-            };
-            for rest in code.split(&before).skip(1) {
-                keys.insert(rest.split('"').next().unwrap_or_default().to_owned());
-            }
-        }
-    }
-    // The tables themselves.
-    for table in ["log", "defaults", "bindings"] {
-        assert!(keys.remove(table), "{table}");
-    }
-    keys
+    [keys::TOP, keys::LOG, keys::OWN, keys::COMMON]
+        .concat()
+        .into_iter()
+        .filter(|key| !["log", "defaults", "bindings"].contains(key))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]

@@ -1,34 +1,40 @@
 //! Rules between bindings: what two of them cannot share.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::binding::Read;
 use super::mistake::{Mistake, Place};
-use super::{HostPrefix, Listen, SharedListener};
+use super::section::Found;
+use super::{HostPrefix, Listen};
 
 /// No two listeners on one address.
-pub fn listeners_apart(
-    shared: Option<&SharedListener>,
-    bindings: &[Read],
-    mistakes: &mut Vec<Mistake>,
-) {
-    let mut taken: Vec<(&Listen, Place, String)> = Vec::new();
-    for listen in shared.iter().flat_map(|shared| &shared.listen) {
-        taken.push((listen, Place::default(), "the shared listener".to_owned()));
-    }
-    for read in bindings {
-        for (listen, place) in read.binding.listen.iter().zip(&read.listen) {
-            let clash = taken.iter().find(|(other, ..)| listen.clashes_with(other));
-            if let Some((other, earlier, owner)) = clash {
-                let message = format!("{listen} is taken: {owner} listens on {other}");
-                mistakes.push(
-                    Mistake::new(place.clone(), message)
-                        .with(earlier.clone(), "first taken here")
-                        .help("each listener has an address of its own; port 0 lets the system choose one"),
-                );
-            }
-            taken.push((listen, place.clone(), format!("`{}`", read.binding.name)));
+pub fn listeners_apart(shared: &[Found<Listen>], bindings: &[Read], mistakes: &mut Vec<Mistake>) {
+    let all = shared
+        .iter()
+        .map(|listen| (listen, "the shared listener".to_owned()))
+        .chain(bindings.iter().flat_map(|read| {
+            read.listen
+                .iter()
+                .map(|listen| (listen, format!("`{}`", read.name.value)))
+        }));
+    let mut taken: Vec<(&Found<Listen>, String)> = Vec::new();
+    for (listen, owner) in all {
+        let clash = taken
+            .iter()
+            .find(|(other, _)| listen.value.clashes_with(&other.value));
+        if let Some((other, owner)) = clash {
+            let message = format!(
+                "{} is taken: {owner} listens on {}",
+                listen.value, other.value
+            );
+            mistakes.push(
+                Mistake::new(listen.place.clone(), message)
+                    .with(other.place.clone(), "first taken here")
+                    .help("each listener has an address of its own; port 0 lets the system choose one"),
+            );
         }
+        taken.push((listen, owner));
     }
 }
 
@@ -36,17 +42,21 @@ pub fn listeners_apart(
 pub fn names_apart(bindings: &[Read], mistakes: &mut Vec<Mistake>) {
     let mut taken: HashMap<&HostPrefix, (&Read, &Place)> = HashMap::new();
     for read in bindings {
-        for (host, place) in read.binding.hosts.iter().zip(&read.hosts) {
-            let Some((other, earlier)) = taken.insert(host, (read, place)) else {
-                continue;
+        for host in &read.hosts {
+            let (other, earlier) = match taken.entry(&host.value) {
+                Entry::Vacant(free) => {
+                    free.insert((read, &host.place));
+                    continue;
+                }
+                Entry::Occupied(taken) => *taken.get(),
             };
             let message = match std::ptr::eq(other, read) {
-                true => format!("`{host}` is named twice"),
-                false => format!("`{host}` stands for `{}` already", other.binding.name),
+                true => format!("`{}` is named twice", host.value),
+                false => format!("`{}` stands for `{}` already", host.value, other.name.value),
             };
             mistakes.push(
-                Mistake::new(place.clone(), message)
-                    .with((*earlier).clone(), "first used here")
+                Mistake::new(host.place.clone(), message)
+                    .with(earlier.clone(), "first used here")
                     .help("names are compared without regard to case, and `_` is the same as `-`"),
             );
         }
@@ -55,37 +65,43 @@ pub fn names_apart(bindings: &[Read], mistakes: &mut Vec<Mistake>) {
 
 /// On the shared listener an absolute URL must mean one binding.
 pub fn authorities_apart(bindings: &[Read], mistakes: &mut Vec<Mistake>) {
-    let mut taken: HashMap<String, (&Read, Place)> = HashMap::new();
+    let mut taken: HashMap<String, (&Read, &Place)> = HashMap::new();
     for read in bindings {
         let origin = read
-            .binding
             .origin
             .iter()
-            .map(|origin| (origin.authority.to_string(), read.origin.clone()));
+            .map(|origin| (origin.value.authority.to_string(), &origin.place));
         let allow = read
-            .binding
             .allow
             .iter()
-            .zip(&read.allow)
-            .map(|(allowed, place)| (allowed.to_string(), place.clone()));
+            .map(|allowed| (allowed.value.to_string(), &allowed.place));
         for (authority, place) in origin.chain(allow) {
-            match taken.get(&authority) {
-                Some((other, _)) if std::ptr::eq(*other, read) => {}
-                Some((other, earlier)) => mistakes.push(
-                    Mistake::new(
-                        if place == *earlier { read.name.clone() } else { place },
-                        format!("`{authority}` belongs to `{}` already", other.binding.name),
-                    )
-                    .with(earlier.clone(), "first claimed here")
-                    .help(
-                        "on the shared listener an absolute URL names no binding, so one authority leads \
-                         to one; take the shared `listen` away and give each binding its own",
-                    ),
-                ),
+            let (other, earlier) = match taken.get(&authority) {
+                Some((other, _)) if std::ptr::eq(*other, read) => continue,
+                Some(claim) => *claim,
                 None => {
                     taken.insert(authority, (read, place));
+                    continue;
                 }
-            }
+            };
+            // Both may have it from [defaults]; then the later binding is what can be pointed at.
+            let place = if place == earlier {
+                &read.name.place
+            } else {
+                place
+            };
+            let owner = &other.name.value;
+            mistakes.push(
+                Mistake::new(
+                    place.clone(),
+                    format!("`{authority}` belongs to `{owner}` already"),
+                )
+                .with(earlier.clone(), "first claimed here")
+                .help(
+                    "on the shared listener an absolute URL names no binding, so one authority leads \
+                     to one; take the shared `listen` away and give each binding its own",
+                ),
+            );
         }
     }
 }

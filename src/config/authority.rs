@@ -27,7 +27,7 @@ impl<'a> AuthorityRef<'a> {
             let (host, after) = rest.split_once(']')?;
             let ip: Ipv6Addr = host.parse().ok()?;
             let port = match after.strip_prefix(':') {
-                Some(port) => Some(parse_port(port)?),
+                Some(port) => Some(parse_origin_port(port)?),
                 None if after.is_empty() => None,
                 None => return None,
             };
@@ -38,7 +38,7 @@ impl<'a> AuthorityRef<'a> {
             });
         }
         let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, Some(parse_port(port)?)),
+            Some((host, port)) => (host, Some(parse_origin_port(port)?)),
             None => (text, None),
         };
         // A fully qualified name may end in a dot; it names the same host.
@@ -99,7 +99,8 @@ pub struct Authority {
 
 impl Authority {
     fn new(host: &str, ip: Option<IpAddr>, port: u16) -> Self {
-        let host = host.to_ascii_lowercase();
+        // An address has many spellings and one canonical one.
+        let host = ip.map_or_else(|| host.to_ascii_lowercase(), |ip| ip.to_string());
         let shown = match ip {
             Some(IpAddr::V6(_)) => format!("[{host}]"),
             _ => host.clone(),
@@ -199,11 +200,16 @@ pub fn canonical(ip: IpAddr) -> IpAddr {
 }
 
 // Digits only: `u16::from_str` would also take a leading `+`.
-fn parse_port(text: &str) -> Option<u16> {
+pub(super) fn parse_port(text: &str) -> Option<u16> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    text.parse().ok().filter(|port| *port != 0)
+    text.parse().ok()
+}
+
+// Nobody can be reached at port 0.
+pub(super) fn parse_origin_port(text: &str) -> Option<u16> {
+    parse_port(text).filter(|port| *port != 0)
 }
 
 /// The port an https URL means when it names none.
@@ -287,7 +293,7 @@ mod tests {
             "a.example:8443"
         );
         assert_eq!(
-            Authority::parse("[::1]:8443").unwrap().as_str(),
+            Authority::parse("[0:0:0:0:0:0:0:1]:8443").unwrap().as_str(),
             "[::1]:8443"
         );
     }

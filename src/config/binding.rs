@@ -11,20 +11,22 @@ use super::read::{as_table, exposure};
 use super::section::{Found, Section};
 use super::settings::Settings;
 use super::{
-    AuthorityRef, Binding, BindingName, HostPrefix, Listen, Origin, Places, Source, Trust,
+    Allowed, AuthorityRef, Binding, BindingName, HostPrefix, Listen, Origin, Places, Source, Trust,
+    keys,
 };
 
-/// A binding and the places of what it shares a space with others in.
+/// What was understood of a binding. What it shares a space with others in is known even where a
+/// mistake elsewhere leaves no [`Binding`], so that one mistake does not hide another.
 pub struct Read {
-    pub binding: Binding,
-    pub name: Place,
-    pub listen: Vec<Place>,
-    pub hosts: Vec<Place>,
-    pub origin: Place,
-    pub allow: Vec<Place>,
+    pub binding: Option<Binding>,
+    pub name: Found<String>,
+    pub listen: Vec<Found<Listen>>,
+    pub hosts: Vec<Found<HostPrefix>>,
+    pub origin: Option<Found<Origin>>,
+    pub allow: Vec<Found<Allowed>>,
 }
 
-/// `None` when there were mistakes in it; they have been added to `mistakes`.
+/// Reads a binding; its mistakes are added to `mistakes`. `None` when it is not even a table.
 pub fn binding(
     key: Spanned<Cow<'_, str>>,
     value: Spanned<DeValue<'_>>,
@@ -34,15 +36,11 @@ pub fn binding(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Read> {
     let place = Place::at(key.span());
-    let written = key.into_inner();
+    let written = key.into_inner().into_owned();
     let table = as_table(&format!("bindings.{written}"), value, mistakes)?;
     let before = mistakes.len();
-    let mut section = Section::new(
-        format!("[bindings.{written}]"),
-        place.clone(),
-        table,
-        mistakes,
-    );
+    let whereabouts = format!("in [bindings.{written}]");
+    let mut section = Section::new(whereabouts, keys::of_a_binding(), table, mistakes);
     let name = BindingName::parse(&written);
     if name.is_none() {
         section.mistake(
@@ -53,7 +51,15 @@ pub fn binding(
             .help("a name has letters, digits, `_` and `-`, and at most 63 of them"),
         );
     }
-    let has_listen = section.has("listen");
+    section.refuse_empty("listen");
+    section.refuse_empty("host");
+    if !section.has("listen") && !shared {
+        section.mistake(
+            Mistake::new(place.clone(), format!("`{written}` has no way in"))
+                .help("give it a `listen` such as \"localhost:8001\", or give the file a shared `listen` at its top"),
+        );
+    }
+    let has_origin = section.has("origin");
     let listen = section
         .list("listen", |text| Listen::parse(text, directory))
         .unwrap_or_default();
@@ -61,151 +67,158 @@ pub fn binding(
         HostPrefix::parse(text)
             .ok_or_else(|| format!("`{text}` is not a host name (without a port)"))
     });
-    let has_origin = section.has("origin");
     let origin = section.parse("origin", Origin::parse);
-    let (source, certificate_place, key_place, bundled_ca) = source(&mut section, directory);
+    let identity = identity(&mut section, &place, directory);
     let server_name = section.parse("server_name", |text| {
         AuthorityRef::parse(text)
             .filter(|name| name.port().is_none())
             .map(|name| name.host().into())
-            .ok_or_else(|| format!("`{text}` is not a host name"))
+            .ok_or_else(|| format!("`{text}` is not a host name (without a port)"))
     });
     let settings = Settings::read(&mut section, directory).or(base);
     let exposed = settings.expose.as_ref().is_some_and(|expose| expose.value);
     exposure(&mut section, &listen, exposed);
-    if !has_listen && !shared {
-        section.mistake(
-            Mistake::new(place.clone(), format!("`{written}` has no way in"))
-                .help("give it a `listen` such as \"localhost:8001\", or give the file a shared `listen` at its top"),
-        );
-    }
-    let allow_empty = settings.allow.as_ref().is_none_or(Vec::is_empty);
-    if !has_origin && allow_empty {
+    if !has_origin && !settings.names_any {
         section.mistake(
             Mistake::new(place.clone(), format!("`{written}` leads nowhere"))
                 .help("add `origin`, the https:// URL its requests go to"),
         );
     }
     section.finish();
-    if mistakes.len() > before {
-        return None;
-    }
-    let (name, source) = (name?, source?);
-    let (ca, ca_place) = match (&settings.ca, bundled_ca) {
-        (Some(ca), _) => (ca.value.clone(), ca.place.clone()),
-        (None, Some(bundle)) => (Trust::Bundle(bundle), certificate_place.clone()),
-        (None, None) => (Trust::System, Place::default()),
-    };
-    let origin_place = origin
-        .as_ref()
-        .map(|found| found.place.clone())
-        .unwrap_or_default();
-    let server_name_place = server_name
-        .as_ref()
-        .map_or(origin_place.clone(), |found| found.place.clone());
-    let (listen, listen_places) = apart(listen);
-    let (hosts, host_places) = match hosts {
-        Some(hosts) => apart(hosts),
-        None => (vec![HostPrefix::from(&name)], vec![place.clone()]),
-    };
-    let allow_places = settings
-        .allow
-        .iter()
-        .flatten()
-        .map(|found| found.place.clone())
-        .collect();
-    let binding = Binding {
+    let hosts = hosts.unwrap_or_else(|| {
+        let prefix = name.as_ref().map(HostPrefix::from);
+        let found = |value| Found {
+            value,
+            place: place.clone(),
+        };
+        prefix.into_iter().map(found).collect()
+    });
+    let mut read = Read {
+        binding: None,
+        name: Found {
+            value: written,
+            place,
+        },
         listen,
         hosts,
-        origin: origin.map(|found| found.value),
-        server_name: server_name.map(|found| found.value),
-        places: Places {
-            certificate: certificate_place,
-            key: key_place,
-            ca: ca_place,
-            server_name: server_name_place,
-        },
-        ..settings.binding(name, source, ca)
+        origin,
+        allow: settings.allow.clone().unwrap_or_default(),
     };
-    Some(Read {
-        binding,
-        name: place,
-        listen: listen_places,
-        hosts: host_places,
-        origin: origin_place,
-        allow: allow_places,
-    })
+    if mistakes.len() == before
+        && let (Some(name), Some(identity)) = (name, identity)
+    {
+        read.binding = Some(whole(&read, name, identity, server_name, settings));
+    }
+    Some(read)
 }
 
-/// The certificate and its key, the places that name them, and the CA bundle that came along.
-fn source(
-    section: &mut Section<'_, '_>,
-    directory: &Path,
-) -> (Option<Source>, Place, Place, Option<PathBuf>) {
+/// The binding that was read, when there was no mistake in it.
+fn whole(
+    read: &Read,
+    name: BindingName,
+    identity: Identity,
+    server_name: Option<Found<Box<str>>>,
+    settings: Settings,
+) -> Binding {
+    let (trust, ca) = match (&settings.ca, identity.ca) {
+        (Some(ca), _) => (ca.value.clone(), ca.place.clone()),
+        (None, Some(bundle)) => (Trust::Bundle(bundle), identity.certificate.clone()),
+        (None, None) => (Trust::System, Place::default()),
+    };
+    let origin = read.origin.as_ref();
+    let place_of_the_name = server_name
+        .as_ref()
+        .map(|found| &found.place)
+        .or(origin.map(|found| &found.place));
+    Binding {
+        listen: values(&read.listen),
+        hosts: values(&read.hosts),
+        origin: origin.map(|found| found.value.clone()),
+        places: Places {
+            certificate: identity.certificate,
+            key: identity.key,
+            ca,
+            server_name: place_of_the_name.cloned().unwrap_or_default(),
+        },
+        server_name: server_name.map(|found| found.value),
+        ..settings.binding(name, identity.source, trust)
+    }
+}
+
+fn values<T: Clone>(found: &[Found<T>]) -> Vec<T> {
+    found.iter().map(|found| found.value.clone()).collect()
+}
+
+/// The certificate and its key, the places that name them, and the CA bundle that comes along.
+struct Identity {
+    source: Source,
+    certificate: Place,
+    key: Place,
+    ca: Option<PathBuf>,
+}
+
+/// `None` when there was a mistake; it has been reported.
+fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) -> Option<Identity> {
     let path = |text: &str| file(text, directory);
+    let written = ["certificate", "key", "certificate_dir"].map(|key| section.has(key));
     let certificate = section.parse("certificate", path);
     let key = section.parse("key", path);
     let folder = section.parse("certificate_dir", path);
-    match (certificate, key, folder) {
-        (Some(certificate), None, None) => {
-            let source = Source {
-                key: certificate.value.clone(),
-                certificate: certificate.value,
-            };
-            (
-                Some(source),
-                certificate.place.clone(),
-                certificate.place,
-                None,
+    if let ([true, ..] | [_, true, _], Some(folder)) = (written, &folder) {
+        section.mistake(
+            Mistake::new(
+                folder.place.clone(),
+                "`certificate_dir` stands beside `certificate` or `key`",
             )
+            .help("the directory holds both, as tls.crt and tls.key; keep one way of naming them"),
+        );
+        return None;
+    }
+    if written != [certificate.is_some(), key.is_some(), folder.is_some()] {
+        // One of them was not understood, so nothing can be said about what is missing.
+        return None;
+    }
+    match (certificate, key, folder) {
+        (Some(certificate), key, _) => {
+            let key = key.unwrap_or_else(|| certificate.clone());
+            Some(Identity {
+                source: Source {
+                    certificate: certificate.value,
+                    key: key.value,
+                },
+                certificate: certificate.place,
+                key: key.place,
+                ca: None,
+            })
         }
-        (Some(certificate), Some(key), None) => {
-            let source = Source {
-                certificate: certificate.value,
-                key: key.value,
-            };
-            (Some(source), certificate.place, key.place, None)
-        }
-        (None, None, Some(folder)) => {
-            let source = Source {
+        (None, _, Some(folder)) => Some(Identity {
+            source: Source {
                 certificate: folder.value.join("tls.crt"),
                 key: folder.value.join("tls.key"),
-            };
-            let ca = folder.value.join("ca.crt");
-            (Some(source), folder.place.clone(), folder.place, Some(ca))
-        }
-        (_, _, Some(folder)) => {
-            section.mistake(
-                Mistake::new(
-                    folder.place,
-                    "`certificate_dir` stands beside `certificate` or `key`",
-                )
-                .help(
-                    "the directory holds both, as tls.crt and tls.key; keep one way of naming them",
-                ),
-            );
-            (None, Place::default(), Place::default(), None)
-        }
+            },
+            certificate: folder.place.clone(),
+            key: folder.place,
+            ca: Some(folder.value.join("ca.crt")),
+        }),
         (None, Some(key), None) => {
             section.mistake(
                 Mistake::new(key.place, "there is a `key` and no `certificate`")
                     .help("add `certificate`, the PEM file with the certificate chain"),
             );
-            (None, Place::default(), Place::default(), None)
+            None
         }
         (None, None, None) => {
-            // A value that could not be read has been reported already; its key is gone.
-            let place = section.place();
             section.mistake(
-                Mistake::new(place, "there is no certificate")
+                Mistake::new(binding.clone(), "there is no certificate")
                     .help("add `certificate` (and `key`), or `certificate_dir`"),
             );
-            (None, Place::default(), Place::default(), None)
+            None
         }
     }
 }
 
-fn file(text: &str, directory: &Path) -> Result<PathBuf, String> {
+/// Reads a path. The error says what is wrong.
+pub fn file(text: &str, directory: &Path) -> Result<PathBuf, String> {
     match text {
         "" => Err("a path is not empty".to_owned()),
         _ if text.starts_with("credential:") => {
@@ -213,11 +226,4 @@ fn file(text: &str, directory: &Path) -> Result<PathBuf, String> {
         }
         _ => Ok(directory.join(text)),
     }
-}
-
-fn apart<T>(found: Vec<Found<T>>) -> (Vec<T>, Vec<Place>) {
-    found
-        .into_iter()
-        .map(|found| (found.value, found.place))
-        .unzip()
 }

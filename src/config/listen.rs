@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::authority::parse_port;
+
 /// One `listen` value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Listen {
@@ -29,19 +31,20 @@ impl Listen {
             return Err("socket activation is not part of this version".to_owned());
         }
         if let Some(port) = text.strip_prefix("localhost:") {
-            return match port.parse() {
-                Ok(port) => Ok(Self::Localhost(port)),
-                Err(_) => Err(format!("`{port}` is not a port")),
+            return match parse_port(port) {
+                Some(port) => Ok(Self::Localhost(port)),
+                None => Err(format!("`{port}` is not a port")),
             };
         }
         if let Ok(addr) = text.parse() {
             return Ok(Self::Tcp(addr));
         }
         Err(match text.rsplit_once(':') {
-            _ if text.parse::<IpAddr>().is_ok() => "the port is missing".to_owned(),
-            Some((_, port)) if port.parse::<u16>().is_err() => format!("`{port}` is not a port"),
+            _ if has_no_port(text) => "the port is missing".to_owned(),
+            Some((_, port)) if parse_port(port).is_none() => format!("`{port}` is not a port"),
+            Some(("", _)) => "the address is missing".to_owned(),
             Some((host, _)) => format!("`{host}` is neither an IP address nor `localhost`"),
-            None if text.parse::<u16>().is_ok() => "the address is missing".to_owned(),
+            None if parse_port(text).is_some() => "the address is missing".to_owned(),
             None => "this is neither an address with a port nor `unix:PATH`".to_owned(),
         })
     }
@@ -89,6 +92,14 @@ impl fmt::Display for Listen {
     }
 }
 
+fn has_no_port(text: &str) -> bool {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok()
+}
+
 // Sockets for v6 are bound with IPV6_V6ONLY, so the families never meet.
 fn same_port(a: &SocketAddr, b: &SocketAddr) -> bool {
     a.port() != 0
@@ -125,6 +136,10 @@ mod tests {
             ("8001", "the address is missing"),
             ("127.0.0.1", "the port is missing"),
             ("::1", "the port is missing"),
+            ("[::1]", "the port is missing"),
+            ("localhost", "the port is missing"),
+            (":8001", "the address is missing"),
+            ("localhost:+80", "`+80` is not a port"),
             ("127.0.0.1:http", "`http` is not a port"),
             (
                 "example.com:80",

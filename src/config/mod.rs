@@ -9,6 +9,8 @@ mod authority;
 mod binding;
 mod defaults;
 mod find;
+mod flags;
+pub mod keys;
 mod listen;
 mod mistake;
 mod name;
@@ -26,11 +28,12 @@ use http::HeaderValue;
 
 pub use authority::{Authority, AuthorityRef, HTTPS};
 pub use find::{FindError, find};
+pub use flags::Flags;
 pub use listen::Listen;
 pub use mistake::{ConfigError, Mistake, Place};
 pub use name::{BindingName, HostPrefix};
 pub use origin::{Allowed, Domain, Origin};
-pub use read::{Draft, Flags};
+pub use read::Draft;
 pub use web_origin::{WebOrigin, WebOrigins};
 
 /// Everything the daemon was told.

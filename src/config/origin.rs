@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::authority::{Authority, AuthorityRef, HTTPS, is_host_name, strip_suffix_ignoring_case};
+use super::authority::{
+    Authority, AuthorityRef, HTTPS, is_host_name, parse_origin_port, strip_suffix_ignoring_case,
+};
 
 /// The https origin that origin-form requests go to, with an optional base path.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,7 +39,7 @@ impl Origin {
             return Err("an origin carries no user name; send an Authorization field".to_owned());
         }
         let Some(authority) = Authority::parse(authority) else {
-            return Err(format!("`{authority}` is not a host"));
+            return Err(format!("`{authority}` is not host[:port]"));
         };
         let plain = |b: u8| {
             b.is_ascii_graphic()
@@ -86,8 +88,8 @@ impl Allowed {
         }
         if let Some(rest) = text.strip_prefix("*.") {
             let (host, port) = match rest.split_once(':') {
-                Some((host, port)) => match port.parse::<u16>() {
-                    Ok(port) if port != 0 => (host, port),
+                Some((host, port)) => match parse_origin_port(port) {
+                    Some(port) => (host, port),
                     _ => return Err(format!("`{port}` is not a port")),
                 },
                 None => (rest, HTTPS),
@@ -168,8 +170,9 @@ mod tests {
                 "an origin is an https:// URL; `http` presents no certificate",
             ),
             ("a.example", "an origin is an https:// URL"),
-            ("https://", "`` is not a host"),
-            ("https://a b", "`a b` is not a host"),
+            ("https://", "`` is not host[:port]"),
+            ("https://a b", "`a b` is not host[:port]"),
+            ("https://a:99999", "`a:99999` is not host[:port]"),
             (
                 "https://u:p@a",
                 "an origin carries no user name; send an Authorization field",
@@ -208,6 +211,7 @@ mod tests {
             ("*", "a wildcard is `*.` in front of a domain"),
             ("a.*.example", "a wildcard is `*.` in front of a domain"),
             ("*.a:x", "`x` is not a port"),
+            ("*.a:+1", "`+1` is not a port"),
             ("*.", "`` is not a domain"),
             ("a/b", "`a/b` is not host[:port]"),
         ];

@@ -1,4 +1,4 @@
-//! From text to [`Config`]: the top of the file, the shared listener, the log, the flags.
+//! From text to [`Config`]: the top of the file, the shared listener, the log.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -11,10 +11,10 @@ use super::apart::{authorities_apart, listeners_apart, names_apart};
 use super::binding::binding;
 use super::mistake::{ConfigError, Mistake, Place};
 use super::section::{Found, Section, count, described, string};
-use super::settings::{Settings, defaults_table, trust, value_or};
+use super::settings::{Settings, defaults_table, value_or};
 use super::{
-    Binding, BindingName, ClientPatience, Config, HostPrefix, Listen, LogFormat, LogLevel,
-    LogSettings, Origin, Places, SharedListener, Source, Trust, defaults,
+    Binding, ClientPatience, Config, Flags, Listen, LogFormat, LogLevel, LogSettings,
+    SharedListener, defaults, keys,
 };
 
 /// A configuration that is still being looked at. Mistakes that only opening files can find are
@@ -24,21 +24,6 @@ pub struct Draft {
     text: String,
     config: Config,
     mistakes: Vec<Mistake>,
-}
-
-/// The one binding of `mtlsd run --to`.
-#[derive(Clone, Debug)]
-pub struct Flags {
-    /// `--to`: the origin.
-    pub to: String,
-    /// `--cert`.
-    pub certificate: PathBuf,
-    /// `--key`; without it the certificate's file holds the key too.
-    pub key: Option<PathBuf>,
-    /// `--ca`: as the key `ca`.
-    pub ca: Option<String>,
-    /// `--listen`.
-    pub listen: String,
 }
 
 impl Draft {
@@ -90,41 +75,7 @@ impl Draft {
     pub fn from_flags(flags: &Flags) -> Self {
         let mut mistakes = Vec::new();
         let mut config = empty();
-        let here = Path::new("");
-        let origin = Origin::parse(&flags.to).map_err(|error| {
-            mistakes.push(Mistake::new(Place::default(), format!("--to: {error}")))
-        });
-        let listen = Listen::parse(&flags.listen, here).map_err(|error| {
-            mistakes.push(Mistake::new(Place::default(), format!("--listen: {error}")));
-        });
-        if let (Ok(origin), Ok(listen)) = (origin, listen) {
-            if !listen.is_local() {
-                let message = format!("--listen {listen} is open to other machines");
-                mistakes.push(Mistake::new(Place::default(), message).help(
-                    "listen on localhost, or write a configuration file with `expose = true`",
-                ));
-            }
-            let name = BindingName::parse("default").expect("`default` is a label");
-            let source = Source {
-                certificate: flags.certificate.clone(),
-                key: flags
-                    .key
-                    .clone()
-                    .unwrap_or_else(|| flags.certificate.clone()),
-            };
-            let settings = Settings::default();
-            let trust = flags
-                .ca
-                .as_deref()
-                .map_or(Trust::System, |ca| trust(ca, here));
-            config.bindings.push(Binding {
-                hosts: vec![HostPrefix::from(&name)],
-                listen: vec![listen],
-                origin: Some(origin),
-                places: Places::default(),
-                ..settings.binding(name, source, trust)
-            });
-        }
+        config.bindings.extend(flags.binding(&mut mistakes));
         Self {
             path: None,
             text: String::new(),
@@ -177,7 +128,8 @@ fn empty() -> Config {
 
 fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -> Config {
     let mut config = empty();
-    let mut root = Section::new("the top level", Place::default(), table, mistakes);
+    let mut root = Section::new("at the top level", keys::TOP, table, mistakes);
+    root.refuse_empty("listen");
     let listen = root.list("listen", |text| Listen::parse(text, directory));
     let expose = root.boolean("expose");
     let header = root.duration("header_timeout");
@@ -189,11 +141,11 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
     let log = root.take("log");
     let base = root.take("defaults");
     let bindings = root.take("bindings");
-    if let Some(listen) = listen {
+    if let Some(listen) = &listen {
         let exposed = expose.as_ref().is_some_and(|expose| expose.value);
-        root_exposure(&mut root, &listen, exposed);
+        exposure(&mut root, listen, exposed);
         config.shared = Some(SharedListener {
-            listen: listen.into_iter().map(|found| found.value).collect(),
+            listen: listen.iter().map(|found| found.value.clone()).collect(),
             patience: ClientPatience {
                 header: value_or(header, defaults::HEADER_TIMEOUT),
                 idle: value_or(idle, defaults::CLIENT_IDLE_TIMEOUT),
@@ -222,11 +174,11 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
     }
     root.finish();
     if let Some(log) = log.and_then(|value| as_table("log", value, mistakes)) {
-        config.log = log_settings(Section::new("[log]", Place::default(), log, mistakes));
+        config.log = log_settings(Section::new("in [log]", keys::LOG, log, mistakes));
     }
     let base = match base.and_then(|value| as_table("defaults", value, mistakes)) {
         Some(table) => defaults_table(
-            Section::new("[defaults]", Place::default(), table, mistakes),
+            Section::new("in [defaults]", keys::of_a_binding(), table, mistakes),
             directory,
         ),
         None => Settings::default(),
@@ -258,12 +210,12 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
                 .help("add a table [bindings.NAME] with `listen`, `origin` and `certificate`"),
         );
     }
-    listeners_apart(config.shared.as_ref(), &read, mistakes);
+    listeners_apart(listen.as_deref().unwrap_or_default(), &read, mistakes);
     names_apart(&read, mistakes);
     if config.shared.is_some() {
         authorities_apart(&read, mistakes);
     }
-    config.bindings = read.into_iter().map(|read| read.binding).collect();
+    config.bindings = read.into_iter().filter_map(|read| read.binding).collect();
     config
 }
 
@@ -315,7 +267,12 @@ pub(super) fn as_table<'t>(
         DeValue::Table(table) => Some(table),
         other => {
             let message = format!("`{name}` is a table, found {}", described(&other));
-            mistakes.push(Mistake::new(place, message));
+            let header = match name {
+                "bindings" => "[bindings.NAME]".to_owned(),
+                name => format!("[{name}]"),
+            };
+            let help = format!("write {header} on a line of its own, and its keys below it");
+            mistakes.push(Mistake::new(place, message).help(help));
             None
         }
     }
@@ -336,14 +293,6 @@ pub(super) fn exposure(section: &mut Section<'_, '_>, listen: &[Found<Listen>], 
                  listen on localhost, or add `expose = true`",
             ),
         );
-    }
-}
-
-fn root_exposure(root: &mut Section<'_, '_>, listen: &[Found<Listen>], exposed: bool) {
-    exposure(root, listen, exposed);
-    if listen.is_empty() {
-        let place = root.place();
-        root.mistake(Mistake::new(place, "`listen` is empty"));
     }
 }
 

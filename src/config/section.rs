@@ -4,13 +4,14 @@
 //! every value that cannot be meant becomes a [`Mistake`], and reading goes on.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
+use std::num::{IntErrorKind, NonZeroUsize};
 use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys;
 use super::mistake::{Mistake, Place};
 
 /// A value with the place it was written at.
@@ -22,18 +23,18 @@ pub struct Found<T> {
 
 /// One table that is being read.
 pub struct Section<'t, 'm> {
-    // `[bindings.payments]`, for messages.
-    title: String,
-    place: Place,
+    // `in [bindings.payments]`, for messages.
+    whereabouts: String,
+    known: Vec<&'static str>,
     left: HashMap<String, (Range<usize>, Spanned<DeValue<'t>>)>,
-    asked: Vec<&'static str>,
     mistakes: &'m mut Vec<Mistake>,
 }
 
 impl<'t, 'm> Section<'t, 'm> {
+    /// `known` are the keys that may be asked for.
     pub fn new(
-        title: impl Into<String>,
-        place: Place,
+        whereabouts: impl Into<String>,
+        known: impl Into<Vec<&'static str>>,
         table: DeTable<'t>,
         mistakes: &'m mut Vec<Mistake>,
     ) -> Self {
@@ -45,17 +46,11 @@ impl<'t, 'm> Section<'t, 'm> {
             })
             .collect();
         Self {
-            title: title.into(),
-            place,
+            whereabouts: whereabouts.into(),
+            known: known.into(),
             left,
-            asked: Vec::new(),
             mistakes,
         }
-    }
-
-    /// The place of the table's own header.
-    pub fn place(&self) -> Place {
-        self.place.clone()
     }
 
     pub fn mistake(&mut self, mistake: Mistake) {
@@ -64,13 +59,36 @@ impl<'t, 'm> Section<'t, 'm> {
 
     /// The value of `key`, whatever it is.
     pub fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'t>>> {
-        self.asked.push(key);
+        debug_assert!(self.known.contains(&key), "`{key}` is not listed");
         self.left.remove(key).map(|(_, value)| value)
     }
 
     /// Whether `key` is there and was not read yet.
     pub fn has(&self, key: &str) -> bool {
         self.left.contains_key(key)
+    }
+
+    /// Whether `key` is there, was not read yet, and is no empty list.
+    pub fn names_any(&self, key: &str) -> bool {
+        self.left.get(key).is_some_and(|(_, value)| {
+            value
+                .get_ref()
+                .as_array()
+                .is_none_or(|items| !items.is_empty())
+        })
+    }
+
+    /// Makes a mistake of `key` where it is an empty list.
+    pub fn refuse_empty(&mut self, key: &'static str) {
+        if self.has(key) && !self.names_any(key) {
+            let (_, value) = &self.left[key];
+            let mistake = Mistake::new(
+                Place::at(value.span()),
+                format!("`{key}`: the list is empty"),
+            );
+            self.mistakes
+                .push(mistake.help(format!("leave `{key}` out, or name one")));
+        }
     }
 
     /// The value of `key`, read by `read`, whose error becomes a mistake at the value.
@@ -140,15 +158,16 @@ impl<'t, 'm> Section<'t, 'm> {
     /// A duration of at least a millisecond, written `"5s"`, `"500ms"`, `"1h 30m"`.
     pub fn duration(&mut self, key: &'static str) -> Option<Found<Duration>> {
         self.get(key, |value| {
-            if let Some(number) = value.as_integer() {
-                let number = number.as_str();
-                return Err(format!(
-                    "a duration has a unit: \"{number}s\" or \"{number}ms\""
-                ));
-            }
-            let text = string(value)?;
-            let duration = humantime::parse_duration(text).map_err(|_| {
-                format!("`{text}` is not a duration such as \"5s\", \"500ms\" or \"5min\"")
+            let DeValue::String(text) = value else {
+                return Err(no_duration(value));
+            };
+            let duration = humantime::parse_duration(text).map_err(|error| match error {
+                humantime::DurationError::NumberOverflow => {
+                    format!("`{text}` is not between \"1ms\" and \"1year\"")
+                }
+                _ => {
+                    format!("`{text}` is not a duration such as \"5s\", \"500ms\" or \"5min\"")
+                }
             })?;
             match duration {
                 d if d < Duration::from_millis(1) => Err(
@@ -189,17 +208,14 @@ impl<'t, 'm> Section<'t, 'm> {
     pub fn finish(self) {
         let mut left: Vec<_> = self.left.into_iter().collect();
         left.sort_by_key(|(_, (span, _))| span.start);
-        for (key, (span, _)) in left {
-            let mut mistake = Mistake::new(
-                Place::at(span),
-                format!("unknown key `{key}` in {}", self.title),
-            );
-            if let Some(help) = later(&key) {
-                mistake = mistake.help(help);
-            } else if let Some(near) = nearest(&key, &self.asked) {
-                mistake = mistake.help(format!("did you mean `{near}`?"));
-            }
-            self.mistakes.push(mistake);
+        for (key, (span, value)) in left {
+            let message = format!("unknown key `{key}` {}", self.whereabouts);
+            let mistake = Mistake::new(Place::at(span), message);
+            self.mistakes
+                .push(match keys::meant(&key, value.get_ref(), &self.known) {
+                    Some(help) => mistake.help(help),
+                    None => mistake,
+                });
         }
     }
 }
@@ -211,22 +227,26 @@ pub fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
 }
 
 pub fn count(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
-    value
-        .as_integer()
-        .and_then(|n| usize::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok())
-        .and_then(NonZeroUsize::new)
-        .ok_or_else(|| {
-            format!(
-                "expected a whole number of at least 1, found {}",
-                described(value)
-            )
-        })
+    let expected = || {
+        format!(
+            "expected a whole number of at least 1, found {}",
+            described(value)
+        )
+    };
+    let number = value.as_integer().ok_or_else(expected)?;
+    match usize::from_str_radix(number.as_str(), number.radix()) {
+        Ok(number) => NonZeroUsize::new(number).ok_or_else(expected),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+            Err(format!("{number} is too large"))
+        }
+        Err(_) => Err(expected()),
+    }
 }
 
 pub fn described(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the string \"{text}\""),
-        DeValue::Integer(number) => format!("the number {}", number.as_str()),
+        DeValue::Integer(number) => format!("the number {number}"),
         DeValue::Float(number) => format!("the number {}", number.as_str()),
         DeValue::Boolean(flag) => format!("{flag}"),
         DeValue::Datetime(_) => "a date".to_owned(),
@@ -246,23 +266,24 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
-// What people bring from other programs, or from a newer mtlsd.
-fn later(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "cert" | "crt" | "cert_file" | "client_certificate" => "did you mean `certificate`?",
-        "verify" | "insecure" | "skip_verify" | "tls_insecure_skip_verify" => {
-            "origins are always verified; name the authority that issued theirs with `ca`"
+// What is wrong with a duration that is no string.
+fn no_duration(value: &DeValue<'_>) -> String {
+    let number = match value {
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        other => {
+            return format!(
+                "expected a duration such as \"5s\", found {}",
+                described(other)
+            );
         }
-        "mtls_certificates" | "certificate_id" => {
-            "the certificate store is not part of this version; use `certificate` and `key`"
-        }
-        "upstream" | "target" | "backend" | "proxy_pass" | "to" | "url" => "did you mean `origin`?",
-        "admin" | "allow_uids" | "allow_gids" | "tls_min" | "tls_max" | "pins" | "verify_names"
-        | "crl" | "require_request" | "key_password_file" | "details" => {
-            "this key is not part of this version"
-        }
-        _ => return None,
-    })
+    };
+    let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if is_plain && number.bytes().any(|b| matches!(b, b'1'..=b'9')) {
+        format!("a duration has a unit: \"{number}s\" or \"{number}ms\"")
+    } else {
+        format!("expected a duration such as \"5s\", found the number {number}")
+    }
 }
 
 // Far enough away for anyone, and near enough that adding it to a clock cannot overflow.

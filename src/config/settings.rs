@@ -11,13 +11,15 @@ use super::section::{Found, Section};
 use super::{
     Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, HeaderPolicy,
     HostHeader, Limits, Places, Protocol, Retry, Source, Timeouts, Trust, WebOrigin, WebOrigins,
-    defaults,
+    defaults, keys,
 };
 
 /// The keys that [defaults] and a binding share; `None` where the user left one out.
 #[derive(Clone, Default)]
 pub struct Settings {
     pub allow: Option<Vec<Found<Allowed>>>,
+    /// Whether `allow` names anything, be it understood or not.
+    pub names_any: bool,
     pub ca: Option<Found<Trust>>,
     pub connect_to: Option<Found<ConnectTo>>,
     pub expose: Option<Found<bool>>,
@@ -43,12 +45,16 @@ pub struct Settings {
 
 impl Settings {
     pub fn read(section: &mut Section<'_, '_>, directory: &Path) -> Self {
+        let protocols = [
+            ("auto", Protocol::Auto),
+            ("http1", Protocol::Http1),
+            ("http2", Protocol::Http2),
+        ];
+        let retries = [("safe", Retry::Safe), ("never", Retry::Never)];
         Self {
+            names_any: section.names_any("allow"),
             allow: section.list("allow", Allowed::parse),
-            ca: section.parse("ca", |text| match text {
-                "" => Err("expected \"system\", \"mozilla\" or a PEM file".to_owned()),
-                text => Ok(trust(text, directory)),
-            }),
+            ca: section.parse("ca", |text| trust(text, directory)),
             connect_to: section.parse("connect_to", |text| {
                 AuthorityRef::parse(text)
                     .map(|authority| ConnectTo {
@@ -70,15 +76,8 @@ impl Settings {
             max_requests_in_flight: section.count("max_requests_in_flight"),
             max_connection_age: section.duration("max_connection_age"),
             max_header_size: section.count("max_header_size"),
-            protocol: section.word(
-                "protocol",
-                &[
-                    ("auto", Protocol::Auto),
-                    ("http1", Protocol::Http1),
-                    ("http2", Protocol::Http2),
-                ],
-            ),
-            retry: section.word("retry", &[("safe", Retry::Safe), ("never", Retry::Never)]),
+            protocol: section.word("protocol", &protocols),
+            retry: section.word("retry", &retries),
             host_header: section.parse("host_header", host_header),
             forwarded: section.boolean("forwarded"),
             via: section.boolean("via"),
@@ -89,6 +88,10 @@ impl Settings {
     /// These settings, and those of `base` where these say nothing.
     pub fn or(self, base: &Self) -> Self {
         Self {
+            names_any: match self.allow {
+                Some(_) => self.names_any,
+                None => base.names_any,
+            },
             allow: self.allow.or_else(|| base.allow.clone()),
             ca: self.ca.or_else(|| base.ca.clone()),
             connect_to: self.connect_to.or_else(|| base.connect_to.clone()),
@@ -184,15 +187,7 @@ impl Settings {
 
 /// Reads `[defaults]`.
 pub fn defaults_table(mut section: Section<'_, '_>, directory: &Path) -> Settings {
-    for key in [
-        "origin",
-        "listen",
-        "host",
-        "certificate",
-        "key",
-        "certificate_dir",
-        "server_name",
-    ] {
+    for key in keys::OWN {
         if let Some(value) = section.take(key) {
             section.mistake(
                 Mistake::new(Place::at(value.span()), format!("`{key}` has no default"))
@@ -223,7 +218,10 @@ fn web_origins(section: &mut Section<'_, '_>) -> Option<WebOrigins> {
             Entry::Origin(origin) => listed.push(origin),
         }
     }
-    Some(WebOrigins::Listed(listed))
+    Some(match listed.is_empty() {
+        true => WebOrigins::Own,
+        false => WebOrigins::Listed(listed),
+    })
 }
 
 fn host_header(text: &str) -> Result<HostHeader, String> {
@@ -231,6 +229,8 @@ fn host_header(text: &str) -> Result<HostHeader, String> {
         "origin" => Ok(HostHeader::Origin),
         "preserve" => Ok(HostHeader::Preserve),
         literal => AuthorityRef::parse(literal)
+            // A word in capitals is not the name of a host.
+            .filter(|_| !["origin", "preserve"].contains(&literal.to_ascii_lowercase().as_str()))
             .and_then(|_| HeaderValue::from_str(literal).ok())
             .map(HostHeader::Literal)
             .ok_or_else(|| {
@@ -244,11 +244,12 @@ pub fn value_or<T>(found: Option<Found<T>>, default: T) -> T {
     found.map_or(default, |found| found.value)
 }
 
-/// Reads a `ca` value.
-pub fn trust(text: &str, directory: &Path) -> Trust {
+/// Reads a `ca` value. The error says what was expected.
+pub fn trust(text: &str, directory: &Path) -> Result<Trust, String> {
     match text {
-        "system" => Trust::System,
-        "mozilla" => Trust::Mozilla,
-        path => Trust::Bundle(directory.join(path)),
+        "system" => Ok(Trust::System),
+        "mozilla" => Ok(Trust::Mozilla),
+        "" => Err("expected \"system\", \"mozilla\" or a PEM file".to_owned()),
+        path => Ok(Trust::Bundle(directory.join(path))),
     }
 }

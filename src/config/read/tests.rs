@@ -1,7 +1,7 @@
 //! Every mistake there is to make, and how it is reported.
 
 use super::*;
-use crate::config::{HostHeader, Protocol, Retry, WebOrigins};
+use crate::config::{HostHeader, Places, Protocol, Retry, Trust, WebOrigins};
 
 const SAMPLE: &str = include_str!("../../../config/mtlsd.toml");
 const STARTER: &str = include_str!("../starter.toml");
@@ -145,7 +145,7 @@ fn every_mistake_in_a_binding_is_named() {
         ),
         (
             "connect_timeout = \"99999999999999999999s\"",
-            "mtlsd.toml:5:19: `connect_timeout`: `99999999999999999999s` is not a duration such as \"5s\", \"500ms\" or \"5min\"",
+            "mtlsd.toml:5:19: `connect_timeout`: `99999999999999999999s` is not between \"1ms\" and \"1year\"",
         ),
         (
             "max_connections = 0",
@@ -157,7 +157,7 @@ fn every_mistake_in_a_binding_is_named() {
         ),
         (
             "max_connections = 99999999999999999999",
-            "mtlsd.toml:5:19: `max_connections`: expected a whole number of at least 1, found the number 99999999999999999999",
+            "mtlsd.toml:5:19: `max_connections`: 99999999999999999999 is too large",
         ),
         (
             "max_requests_in_flight = \"3\"",
@@ -181,7 +181,7 @@ fn every_mistake_in_a_binding_is_named() {
         ),
         (
             "server_name = \"a:1\"",
-            "mtlsd.toml:5:15: `server_name`: `a:1` is not a host name",
+            "mtlsd.toml:5:15: `server_name`: `a:1` is not a host name (without a port)",
         ),
         (
             "connect_to = \"a b\"",
@@ -232,8 +232,8 @@ fn every_mistake_between_keys_is_named() {
         ("[bindings.a]\nlisten = \"localhost:1\"\ncertificate = \"c\"".to_owned(), "mtlsd.toml:1:11: `a` leads nowhere / add `origin`, the https:// URL its requests go to"),
         ("[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"".to_owned(), "mtlsd.toml:1:11: there is no certificate / add `certificate` (and `key`), or `certificate_dir`"),
         ("[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"\nkey = \"k\"".to_owned(), "mtlsd.toml:4:7: there is a `key` and no `certificate` / add `certificate`, the PEM file with the certificate chain"),
-        ("bindings = 3".to_owned(), "mtlsd.toml:1:12: `bindings` is a table, found the number 3"),
-        ("bindings.a = 3".to_owned(), "mtlsd.toml:1:14: `bindings.a` is a table, found the number 3"),
+        ("bindings = 3".to_owned(), "mtlsd.toml:1:12: `bindings` is a table, found the number 3 / write [bindings.NAME] on a line of its own, and its keys below it"),
+        ("bindings.a = 3".to_owned(), "mtlsd.toml:1:14: `bindings.a` is a table, found the number 3 / write [bindings.a] on a line of its own, and its keys below it"),
         ("[bindings.\"a b\"]\nlisten = \"localhost:1\"\norigin = \"https://o\"\ncertificate = \"c\"".to_owned(), "mtlsd.toml:1:11: `a b` is not a binding's name / a name has letters, digits, `_` and `-`, and at most 63 of them"),
         (format!("listen = \"localhost:1\"\n{a}{b}"), "mtlsd.toml:6:10: `o` belongs to `a` already / on the shared listener an absolute URL names no binding, so one authority leads to one; take the shared `listen` away and give each binding its own"),
         (format!("listen = \"localhost:1\"\n{a}[bindings.A]\norigin = \"https://p\"\ncertificate = \"c\"\n"), "mtlsd.toml:5:11: `a` stands for `a` already / names are compared without regard to case, and `_` is the same as `-`"),
@@ -247,8 +247,8 @@ fn every_mistake_between_keys_is_named() {
         (format!("[log]\nformat = \"xml\"\n{a}listen = \"localhost:1\""), "mtlsd.toml:2:10: `format`: expected one of auto, json, text, found \"xml\""),
         (format!("[log]\nfile = \"x\"\n{a}listen = \"localhost:1\""), "mtlsd.toml:2:1: unknown key `file` in [log]"),
         (format!("[defaults]\norigin = \"https://o\"\n{a}listen = \"localhost:1\""), "mtlsd.toml:2:10: `origin` has no default / it belongs to one binding: write it into [bindings.NAME]"),
-        (format!("lisen = \"localhost:1\"\n{a}listen = \"localhost:2\""), "mtlsd.toml:1:1: unknown key `lisen` in the top level / did you mean `listen`?"),
-        (format!("admin = {{}}\n{a}listen = \"localhost:2\""), "mtlsd.toml:1:1: unknown key `admin` in the top level / this key is not part of this version"),
+        (format!("lisen = \"localhost:1\"\n{a}listen = \"localhost:2\""), "mtlsd.toml:1:1: unknown key `lisen` at the top level / did you mean `listen`?"),
+        (format!("admin = {{}}\n{a}listen = \"localhost:2\""), "mtlsd.toml:1:1: unknown key `admin` at the top level / this key is not part of this version"),
     ];
     for (text, expected) in cases {
         assert_eq!(summary(&report(&text)), [expected], "{text}");
@@ -441,4 +441,15 @@ fn flags_make_a_binding_and_their_mistakes_name_the_flag() {
         exposed.messages().collect::<Vec<_>>(),
         ["--listen 0.0.0.0:1 is open to other machines"]
     );
+}
+
+#[test]
+fn scratch() {
+    let cases = std::fs::read_to_string("/tmp/cases.txt").unwrap();
+    for case in cases.split("=====\n") {
+        println!(
+            "#### {case:?}\n{}\n",
+            report(&case.replace("\\u{feff}", "\u{feff}"))
+        );
+    }
 }
