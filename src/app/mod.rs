@@ -1,6 +1,8 @@
 //! Builds everything from a configuration: first all that can fail, then the threads.
 
+mod announce;
 mod supervisor;
+mod watched;
 mod worker;
 
 use std::io;

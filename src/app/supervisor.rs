@@ -1,31 +1,25 @@
 //! Starts the threads, passes signals on, and sees to it that nothing ends unnoticed.
 
-use std::any::Any;
-use std::future::poll_fn;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Sender, sync_channel};
-use std::task::Poll;
-use std::thread::Builder as Thread;
 use std::time::Duration;
 
-use humantime::format_rfc3339_seconds;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
-use crate::config::{Binding, HostPrefix};
 use crate::reload::{self, Reloader, Signal};
-use crate::route::Entrance;
 use crate::server::{Accepted, Acceptor, Listener, Stop};
 use crate::systemd;
 use crate::upstream::{Published, Slots};
 use crate::watch::{Change, Watcher};
 
+use super::announce::announce;
+use super::watched::{Ended, Gone, catch, fatal, panic_text, watched};
 use super::worker::{Address, Command};
 use super::{Plan, StartError, worker};
 
@@ -58,24 +52,6 @@ pub fn run(
         );
         Err(StartError::Ended("supervisor".to_owned()))
     })
-}
-
-/// Runs `work`, which may panic.
-async fn catch<T>(work: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
-    let mut work = pin!(work);
-    poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        },
-    )
-    .await
-}
-
-/// A long-lived part of the process that has ended.
-struct Ended {
-    name: String,
-    panic: Option<String>,
 }
 
 /// All threads, and how to reach them.
@@ -330,139 +306,6 @@ fn publish(workers: &[Address], binding: usize, published: &Published) {
     drop(done);
     // A worker that ends instead takes the process with it; its sender goes too.
     taken.iter().take(told).count();
-}
-
-/// Runs `work` on a thread of this name. Its end is told to `end`, whichever way it comes.
-fn watched(
-    name: &str,
-    end: &UnboundedSender<Ended>,
-    work: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> io::Result<()> {
-    let end = end.clone();
-    let own = name.to_owned();
-    Thread::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let panic = match catch_unwind(AssertUnwindSafe(work)) {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(panic) => Some(panic_text(&*panic)),
-            };
-            // Nobody listens any more when the process is ending.
-            let _ = end.send(Ended { name: own, panic });
-        })
-        .map(drop)
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panicked".to_owned())
-}
-
-/// Tells that something is gone, by being dropped.
-struct Gone {
-    name: &'static str,
-    end: UnboundedSender<Ended>,
-}
-
-impl Gone {
-    fn tell(&self, panic: Option<String>) {
-        // Nobody listens any more when the process is ending.
-        let _ = self.end.send(Ended {
-            name: self.name.to_owned(),
-            panic,
-        });
-    }
-}
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        self.tell(None);
-    }
-}
-
-fn fatal(ended: Option<Ended>) -> StartError {
-    let name = match ended {
-        Some(Ended {
-            name,
-            panic: Some(reason),
-        }) => {
-            tracing::error!(task = name, reason, "a task that must go on has failed");
-            name
-        }
-        Some(Ended { name, panic: None }) => {
-            tracing::error!(task = name, "a task that must go on has ended");
-            name
-        }
-        None => "everything".to_owned(),
-    };
-    StartError::Ended(name)
-}
-
-/// Says, for each binding, how to use it and what it presents. Returns a line for the service
-/// manager.
-fn announce(plan: &Plan, reloaders: &[Reloader], listeners: &[Listener]) -> String {
-    let by_door = plan.doors.iter().zip(listeners);
-    for (door, listener) in by_door.clone() {
-        if door.entrance == Entrance::Shared {
-            tracing::info!(%listener, "listening for every binding");
-        }
-    }
-    let shared = by_door
-        .clone()
-        .find(|(door, _)| door.entrance == Entrance::Shared)
-        .map(|(_, listener)| listener);
-    for (index, (binding, reloader)) in plan.bindings.iter().zip(reloaders).enumerate() {
-        let own = by_door
-            .clone()
-            .filter(|(door, _)| door.entrance == Entrance::Own(index))
-            .map(|(_, listener)| listener);
-        let own: Vec<&Listener> = own.collect();
-        let listen: Vec<String> = own.iter().map(ToString::to_string).collect();
-        let leaf = reloader.current().identity().leaf();
-        let origin = binding.origin.as_ref().map(ToString::to_string);
-        tracing::info!(
-            binding = %binding.name,
-            listen = listen.join(" "),
-            origin,
-            subject = leaf.subject,
-            serial = leaf.serial,
-            not_after = %format_rfc3339_seconds(leaf.not_after),
-            r#try = try_it(binding, &own, shared),
-            "serving"
-        );
-        if binding.expose
-            && binding.hosts.len() == 1
-            && binding.hosts[0].as_str() == HostPrefix::from(&binding.name).as_str()
-        {
-            tracing::info!(
-                binding = %binding.name,
-                "other machines must call it \"{}\", or add host = [\"NAME\"] to [bindings.{}]",
-                binding.hosts[0],
-                binding.name
-            );
-        }
-    }
-    match plan.bindings.len() {
-        1 => "serving 1 binding".to_owned(),
-        count => format!("serving {count} bindings"),
-    }
-}
-
-/// A command line that uses the binding.
-fn try_it(binding: &Binding, own: &[&Listener], shared: Option<&Listener>) -> String {
-    match (own.first(), shared) {
-        (Some(listener), _) => listener.curl(),
-        (None, Some(listener)) => {
-            let name = binding
-                .hosts
-                .first()
-                .map_or(binding.name.as_str(), |host| host.as_str());
-            format!("{} -H 'Host: {name}'", listener.curl())
-        }
-        (None, None) => String::new(),
-    }
 }
 
 /// The longest a drain takes: under the 30 s after which Kubernetes kills.

@@ -1,6 +1,6 @@
 //! The keys of each table, and what was probably meant by a key that is none of them.
 //!
-//! [`Section`](super::section::Section) asks for none that is not listed here.
+//! The reader of a table asks for none that is not listed here.
 
 use toml::de::DeValue;
 

@@ -1,34 +1,34 @@
 //! The connections of one binding under one Generation, on one worker. Nothing is shared between
 //! bindings, and nothing outlives the Generation: retiring it is dropping what is idle.
 
+mod lane;
+mod lease;
+
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::body::Upload;
 use crate::config::Authority;
 use crate::error::ForwardError;
-use crate::head;
-use crate::tls::{Facts, Generation};
+use crate::tls::Generation;
 
 use super::connect::{Made, Wire};
 use super::shared::{Flight, Shared, Stream};
 use super::slots::{Hold, Permit, Slots};
 use super::{Ask, Published, Settings};
+
+use lane::{Connection, Idle, Lane};
+use lease::Held;
+
+pub use lane::Knows;
+pub use lease::Lease;
 
 /// The pool.
 pub struct Pool {
@@ -44,40 +44,6 @@ pub struct Pool {
     sweeping: Cell<bool>,
     // A binding has few origins; looking through them beats hashing.
     lanes: RefCell<Vec<Lane>>,
-}
-
-/// The connections to one origin.
-struct Lane {
-    target: Arc<Authority>,
-    // The one that was used last is used next: the others grow old and are let go.
-    idle: Vec<Idle>,
-    waiters: VecDeque<oneshot::Sender<Connection>>,
-    // HTTP/2 connections, and the one that is being made.
-    shared: Vec<Rc<Shared>>,
-    flight: Option<Rc<Flight>>,
-    knows: Knows,
-}
-
-/// What was found out about an origin.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Knows {
-    /// It speaks http/1.1 only.
-    pub http1_only: bool,
-    /// It speaks h2 only.
-    pub http2_only: bool,
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
-struct Connection {
-    sender: SendRequest<Upload>,
-    task: AbortHandle,
-    facts: Arc<Facts>,
-    address: SocketAddr,
-    born: Instant,
 }
 
 /// What a request gets of the pool.
@@ -119,23 +85,6 @@ impl Drop for Launch {
         });
         self.flight.land(self.failed.take());
     }
-}
-
-/// A connection in use. Unless it is given back it is cut off: whatever is still under way on it
-/// is wanted no more, and an origin that reads nothing must not keep it alive.
-pub struct Lease {
-    // `None` once it was given back.
-    held: Option<Held>,
-    target: Arc<Authority>,
-    pool: Rc<Pool>,
-    reused: bool,
-}
-
-enum Held {
-    /// A connection that is this request's alone.
-    Own(Connection),
-    /// A stream of one that others use too.
-    Stream(Stream),
 }
 
 impl Pool {
@@ -547,14 +496,7 @@ impl Pool {
         let at = match lanes.iter().position(|lane| lane.is_for(target)) {
             Some(at) => at,
             None => {
-                lanes.push(Lane {
-                    target: Arc::clone(target),
-                    idle: Vec::new(),
-                    waiters: VecDeque::new(),
-                    shared: Vec::new(),
-                    flight: None,
-                    knows: Knows::default(),
-                });
+                lanes.push(Lane::new(Arc::clone(target)));
                 lanes.len() - 1
             }
         };
@@ -566,126 +508,6 @@ impl Pool {
         self.slots().set_idle(self.worker, count);
     }
 }
-
-impl Lane {
-    /// A stream on the connection that has the fewest, of those that `suit`.
-    fn stream(&mut self, suit: impl Fn(&Shared) -> bool, age: Duration) -> Option<Stream> {
-        let usable = |shared: &&Rc<Shared>| {
-            !shared.is_closed() && !shared.is_older_than(age) && suit(shared)
-        };
-        let shared = self
-            .shared
-            .iter()
-            .filter(usable)
-            .min_by_key(|shared| shared.streams())?;
-        Some(shared.open())
-    }
-
-    fn take_idle_shared(&mut self) -> Option<Rc<Shared>> {
-        let at = self
-            .shared
-            .iter()
-            .position(|shared| shared.idle_since().is_some())?;
-        Some(self.shared.swap_remove(at))
-    }
-
-    fn idle_count(&self) -> usize {
-        self.idle.len()
-            + self
-                .shared
-                .iter()
-                .filter(|shared| shared.idle_since().is_some())
-                .count()
-    }
-
-    fn is_forgettable(&self) -> bool {
-        self.idle.is_empty()
-            && self.shared.is_empty()
-            && self.waiters.is_empty()
-            && self.flight.is_none()
-            && self.knows == Knows::default()
-    }
-
-    fn is_for(&self, target: &Arc<Authority>) -> bool {
-        // Exact routes share one value, wildcards make one for each request.
-        Arc::ptr_eq(&self.target, target) || *self.target == **target
-    }
-}
-
-impl Lease {
-    /// Whether it has served before.
-    pub fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    /// The address it leads to.
-    pub fn address(&self) -> SocketAddr {
-        match self.held() {
-            Held::Own(connection) => connection.address,
-            Held::Stream(stream) => stream.address(),
-        }
-    }
-
-    /// What its connection has gone through.
-    pub fn facts(&self) -> Arc<Facts> {
-        Arc::clone(match self.held() {
-            Held::Own(connection) => &connection.facts,
-            Held::Stream(stream) => stream.facts(),
-        })
-    }
-
-    /// Whether other requests use its connection at the same time.
-    pub fn is_stream(&self) -> bool {
-        matches!(self.held(), Held::Stream(_))
-    }
-
-    /// Puts a request on the connection.
-    pub(super) async fn send(&mut self, request: Request<Upload>) -> Sent {
-        let held = self.held.as_mut();
-        match held.expect("a lease holds its connection until it is given back") {
-            Held::Own(connection) => connection.sender.try_send_request(request).await,
-            Held::Stream(stream) => {
-                let mut sender = stream.sender();
-                let answer = sender.try_send_request(head::to_http2(request)).await;
-                if answer.is_ok() {
-                    stream.answered();
-                }
-                answer
-            }
-        }
-    }
-
-    fn held(&self) -> &Held {
-        self.held
-            .as_ref()
-            .expect("a lease holds its connection until it is given back")
-    }
-
-    /// Gives the connection back: its request was sent and its answer read, to the last byte.
-    pub fn give_back(mut self) {
-        if let Some(Held::Own(connection)) = self.held.take() {
-            let pool = Rc::clone(&self.pool);
-            pool.take_back(&self.target, connection);
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        match self.held.take() {
-            Some(Held::Own(connection)) => connection.task.abort(),
-            // hyper resets the stream if it is not over.
-            Some(Held::Stream(stream)) => {
-                drop(stream);
-                self.pool.count_idle();
-            }
-            None => {}
-        }
-    }
-}
-
-/// What hyper says of a request that was put on a connection.
-type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
 /// So many idle connections to one origin are kept per worker.
 const MOST_IDLE: usize = 256;

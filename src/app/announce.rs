@@ -1,0 +1,75 @@
+//! What is said at the start: where mtlsd listens, and how to use each binding.
+
+use humantime::format_rfc3339_seconds;
+
+use crate::config::{Binding, HostPrefix};
+use crate::reload::Reloader;
+use crate::route::Entrance;
+use crate::server::Listener;
+
+use super::Plan;
+
+/// Says, for each binding, how to use it and what it presents. Returns a line for the service
+/// manager.
+pub fn announce(plan: &Plan, reloaders: &[Reloader], listeners: &[Listener]) -> String {
+    let by_door = plan.doors.iter().zip(listeners);
+    for (door, listener) in by_door.clone() {
+        if door.entrance == Entrance::Shared {
+            tracing::info!(%listener, "listening for every binding");
+        }
+    }
+    let shared = by_door
+        .clone()
+        .find(|(door, _)| door.entrance == Entrance::Shared)
+        .map(|(_, listener)| listener);
+    for (index, (binding, reloader)) in plan.bindings.iter().zip(reloaders).enumerate() {
+        let own = by_door
+            .clone()
+            .filter(|(door, _)| door.entrance == Entrance::Own(index))
+            .map(|(_, listener)| listener);
+        let own: Vec<&Listener> = own.collect();
+        let listen: Vec<String> = own.iter().map(ToString::to_string).collect();
+        let leaf = reloader.current().identity().leaf();
+        let origin = binding.origin.as_ref().map(ToString::to_string);
+        tracing::info!(
+            binding = %binding.name,
+            listen = listen.join(" "),
+            origin,
+            subject = leaf.subject,
+            serial = leaf.serial,
+            not_after = %format_rfc3339_seconds(leaf.not_after),
+            r#try = try_it(binding, &own, shared),
+            "serving"
+        );
+        if binding.expose
+            && binding.hosts.len() == 1
+            && binding.hosts[0].as_str() == HostPrefix::from(&binding.name).as_str()
+        {
+            tracing::info!(
+                binding = %binding.name,
+                "other machines must call it \"{}\", or add host = [\"NAME\"] to [bindings.{}]",
+                binding.hosts[0],
+                binding.name
+            );
+        }
+    }
+    match plan.bindings.len() {
+        1 => "serving 1 binding".to_owned(),
+        count => format!("serving {count} bindings"),
+    }
+}
+
+/// A command line that uses the binding.
+fn try_it(binding: &Binding, own: &[&Listener], shared: Option<&Listener>) -> String {
+    match (own.first(), shared) {
+        (Some(listener), _) => listener.curl(),
+        (None, Some(listener)) => {
+            let name = binding
+                .hosts
+                .first()
+                .map_or(binding.name.as_str(), |host| host.as_str());
+            format!("{} -H 'Host: {name}'", listener.curl())
+        }
+        (None, None) => String::new(),
+    }
+}
