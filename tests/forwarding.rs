@@ -325,9 +325,7 @@ fn protocols_switch_only_when_both_sides_say_so() {
     assert_eq!(answer.status, 101);
     assert!(answer.head.contains("upgrade: echo\r\n"), "{answer:?}");
     client.write(b"hello");
-    let mut seen = [0; 7];
-    client.stream().read_exact(&mut seen).unwrap();
-    assert_eq!(&seen, b"hihello");
+    assert_eq!(client.exactly(7).unwrap(), b"hihello");
     // Each side ends its half on its own.
     client.stream().shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.rest().unwrap(), b"bye");

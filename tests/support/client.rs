@@ -134,7 +134,8 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    /// The next bytes, whatever they mean.
+    pub fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         while self.read.len() < length {
             self.more()?;
         }
