@@ -291,6 +291,36 @@ fn an_upload_waits_for_the_origin_to_want_it() {
 }
 
 #[test]
+fn a_client_that_is_busy_uploading_learns_that_it_was_refused() {
+    let ca = Ca::new();
+    let origin = Origin::raw(&ca, |tls, _, _, _| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            tls.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        tls.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")?;
+        tls.flush()?;
+        // It reads nothing of the body, and closes when mtlsd does.
+        let _ = tls.sock.peek(&mut [0]);
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(())
+    });
+    let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, ""));
+    let mut client = Client::connect(daemon.address("b"));
+    let length = 32 << 20;
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    client.write(head.as_bytes());
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..length >> 20 {
+        client.write(&piece);
+    }
+    let answer = client.answer().unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (413, "no"));
+}
+
+#[test]
 fn protocols_switch_only_when_both_sides_say_so() {
     let ca = Ca::new();
     let origin = Origin::raw(&ca, |tls, serial, connection, note| {

@@ -43,7 +43,7 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: HOST\r\n\r\n";
 const ROWS: &[Row] = &[
     // Lengths.
     row("RFC 9112 6.3", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello", Passed("POST / HTTP/1.1\r\nhost: HOST\r\ncontent-length: 5\r\n\r\nhello")),
-    row("RFC 9112 6.3, equal lengths", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", Passed("POST / HTTP/1.1\r\nhost: HOST\r\ncontent-length: 5\r\n\r\nhello")),
+    row("RFC 9112 6.3, equal lengths", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", Last("POST / HTTP/1.1\r\nhost: HOST\r\ncontent-length: 5\r\n\r\nhello")),
     row("RFC 9112 6.3, unequal lengths", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", Refused(400)),
     row("RFC 9110 8.6, a list", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5, 5\r\n\r\nhello", Refused(400)),
     row("RFC 9110 8.6, a sign", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: +5\r\n\r\nhello", Refused(400)),
@@ -82,7 +82,9 @@ const ROWS: &[Row] = &[
     row("RFC 9110 5.1, NUL in a name", "GET / HTTP/1.1\r\nHost: localhost\r\nX\x00A: b\r\n\r\n", Refused(400)),
     row("RFC 9112 2.2, a bare CR in a value", "GET / HTTP/1.1\r\nHost: localhost\r\nX-A: a\rb\r\n\r\n", Refused(400)),
     row("RFC 9112 2.2, a bare CR as line end", "GET / HTTP/1.1\r\nHost: localhost\rX-A: b\r\n\r\n", Refused(400)),
-    row("RFC 9112 2.2, a bare LF as line end", "GET / HTTP/1.1\nHost: localhost\n\n", Passed(GET)),
+    row("RFC 9112 2.2, a bare LF as line end", "GET / HTTP/1.1\nHost: localhost\n\n", Last(GET)),
+    row("RFC 9112 2.2, a bare LF after one field", "GET / HTTP/1.1\r\nHost: localhost\nX-A: b\r\n\r\n", Last("GET / HTTP/1.1\r\nhost: HOST\r\nx-a: b\r\n\r\n")),
+    row("RFC 9112 2.2, a bare LF after the fields", "GET / HTTP/1.1\r\nHost: localhost\r\n\n", Last(GET)),
     row("RFC 9112 2.2, an empty line first", "\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n", Passed(GET)),
     row("RFC 9110 5.1, no name", "GET / HTTP/1.1\r\nHost: localhost\r\n: b\r\n\r\n", Refused(400)),
     row("RFC 9110 5.1, no colon", "GET / HTTP/1.1\r\nHost: localhost\r\nX-A\r\n\r\n", Refused(400)),
@@ -123,6 +125,7 @@ const ROWS: &[Row] = &[
     row("RFC 9112 3, a tab", "GET\t/ HTTP/1.1\r\nHost: localhost\r\n\r\n", Refused(400)),
     row("RFC 9110 9.1, a method that is no token", "G(T / HTTP/1.1\r\nHost: localhost\r\n\r\n", Refused(400)),
     row("RFC 9110 9.1, an unknown method", "BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n", Passed("BREW / HTTP/1.1\r\nhost: HOST\r\n\r\n")),
+    row("RFC 9110 9.1, an overlong method", concat!("BREWBREWBREWBREWBREWBREWBREWBREWBREWBREWBREWBREWBREWBREWBREWBREWB", " / HTTP/1.1\r\nHost: localhost\r\n\r\n"), Refused(400)),
     row("RFC 9112 3, an empty method", " / HTTP/1.1\r\nHost: localhost\r\n\r\n", Refused(400)),
 ];
 

@@ -75,6 +75,9 @@ impl<'a> Message<'a> {
         let chunked = is_chunked(&head.headers)?;
         let host = host(&head.headers)?;
         let uri = &head.uri;
+        if head.method.as_str().len() > LONGEST_METHOD {
+            return Err(ForwardError::BadRequest("the method is too long"));
+        }
         let connect = head.method == Method::CONNECT;
         let (asked, text) = match (uri.scheme_str(), uri.authority()) {
             // RFC 9113 section 8.3.1: `:authority` is what Host is in HTTP/1.
@@ -190,6 +193,9 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, ForwardError> {
         )),
     }
 }
+
+/// Bytes of a method; the longest that is registered has 17.
+const LONGEST_METHOD: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use crate::lifecycle::Alarm;
@@ -40,8 +42,17 @@ where
     let mut begun = pin!(client.drain.clone().begun());
     let service = service_fn(move |request| {
         client.activity.request_began();
+        let activity = Arc::clone(&client.activity);
         let answered = answer(client.clone(), request);
-        async move { Ok::<_, Infallible>(answered.await) }
+        async move {
+            let mut response = answered.await;
+            // A switch of protocols lets nothing follow anyway.
+            if activity.is_ambiguous() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = http1::Builder::new()
         // The origin's Date stands; ours would be a second opinion.
@@ -66,10 +77,14 @@ where
     })
     .await;
     match ended {
-        End::Served(Ok(())) => {}
-        End::Served(Err(error)) => {
-            let reason = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::debug!(%error, reason, "client connection ended");
+        End::Served(result) => {
+            if let Err(error) = result {
+                let reason = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::debug!(%error, reason, "client connection ended");
+            }
+            if let Some(parts) = connection.into_parts() {
+                linger(parts.io.into_inner()).await;
+            }
         }
         End::Expired(Phase::Head) => {
             // Nothing of an answer was written for this head, so this cannot mix with one.
@@ -83,6 +98,18 @@ where
             tracing::debug!("client connection ended: it took nothing of its answer");
         }
     }
+}
+
+/// Takes what the client still sends, for a while. Closing on unread bytes resets the connection,
+/// and a client that is busy with an upload would lose the answer that told it to stop.
+async fn linger(mut socket: Socket) {
+    if socket.activity().resets_at_end() {
+        return;
+    }
+    let mut waste = vec![0; 16 * 1024];
+    let until_it_ends = async { while matches!(socket.read(&mut waste).await, Ok(1..)) {} };
+    // Whoever goes on for longer has had the time to read its answer.
+    let _ = tokio::time::timeout(LINGER, until_it_ends).await;
 }
 
 enum End {
@@ -185,6 +212,8 @@ impl Clock {
     }
 }
 
+/// How long a client may go on sending after its last answer.
+const LINGER: Duration = Duration::from_secs(2);
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// How long an idle connection is kept after a drain has begun.

@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::accept::Accepted;
+use super::heads::Heads;
 
 /// A client's connection. Its type is `Send`, as hyper demands of what it may upgrade, though it
 /// never leaves its worker.
@@ -21,6 +22,7 @@ pub struct Socket {
     stream: Stream,
     // What was read of it already, by whoever had it before.
     pending: Bytes,
+    heads: Heads,
     activity: Arc<Activity>,
 }
 
@@ -43,6 +45,7 @@ pub struct Activity {
     active: AtomicUsize,
     multiplexes: AtomicBool,
     reset: AtomicBool,
+    ambiguous: AtomicBool,
 }
 
 /// What a client connection is waiting for.
@@ -73,6 +76,7 @@ impl Socket {
         Ok(Self {
             stream,
             pending: Bytes::new(),
+            heads: Heads::new(),
             activity: Arc::new(Activity::new()),
         })
     }
@@ -88,6 +92,7 @@ impl Socket {
     /// Gives back what was read of it, to be read again.
     pub fn give_back(mut self, read: Bytes) -> Self {
         self.pending = read;
+        self.heads = Heads::new();
         self
     }
 
@@ -133,6 +138,7 @@ impl Activity {
             active: AtomicUsize::new(0),
             multiplexes: AtomicBool::new(false),
             reset: AtomicBool::new(false),
+            ambiguous: AtomicBool::new(false),
         }
     }
 
@@ -200,6 +206,17 @@ impl Activity {
         self.reset.store(true, Relaxed);
     }
 
+    /// Whether it must.
+    pub fn resets_at_end(&self) -> bool {
+        self.reset.load(Relaxed)
+    }
+
+    /// Whether a message came that two parsers could read differently, so that nothing may follow
+    /// it.
+    pub fn is_ambiguous(&self) -> bool {
+        self.ambiguous.load(Relaxed)
+    }
+
     fn enter(&self, phase: Phase, now: Instant) {
         self.since.store(self.micros(now), Relaxed);
         self.phase.store(phase as u8, Relaxed);
@@ -238,12 +255,16 @@ impl AsyncRead for Socket {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
-        if polled.is_ready()
-            && buffer.filled().len() > before
-            && this.activity.phase() == Phase::Idle
-            && !this.activity.multiplexes.load(Relaxed)
-        {
-            this.activity.enter(Phase::Head, Instant::now());
+        let read = &buffer.filled()[before..];
+        if polled.is_ready() && !read.is_empty() && !this.activity.multiplexes.load(Relaxed) {
+            let between = this.activity.phase() == Phase::Idle;
+            this.heads.see(read, between);
+            if this.heads.is_ambiguous() {
+                this.activity.ambiguous.store(true, Relaxed);
+            }
+            if between {
+                this.activity.enter(Phase::Head, Instant::now());
+            }
         }
         polled
     }
