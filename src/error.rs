@@ -26,6 +26,114 @@ pub enum Failure {
     Truncated,
 }
 
+/// Why an origin's certificate is not to be believed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Distrust {
+    /// Its time is over; since when, in seconds since 1970.
+    #[error("it expired{}", moment(" at ", *.0))]
+    Expired(Option<u64>),
+    /// Its time has not come; when it will, in seconds since 1970.
+    #[error("it is not yet valid{}", moment(", only from ", *.0))]
+    NotYetValid(Option<u64>),
+    /// It is for other names.
+    #[error("it is for {}{}", list(presented), expected_names(expected))]
+    Names {
+        /// What it had to be for; one of them was enough.
+        expected: Vec<String>,
+        /// What it is for.
+        presented: Vec<String>,
+    },
+    /// It vouches for itself.
+    #[error("it is self-signed, and not among the authorities of `ca`")]
+    SelfSigned,
+    /// No authority that is trusted issued it, or an intermediate certificate is missing.
+    #[error(
+        "it was issued by an authority that is not among those of `ca`, or the origin does not send the intermediate certificates"
+    )]
+    UnknownIssuer,
+    /// It was revoked.
+    #[error("it has been revoked")]
+    Revoked,
+    /// No revocation list covers it.
+    #[error("no list in `crl` is from its issuer")]
+    RevocationUnknown,
+    /// The revocation list that covers it is out of date.
+    #[error("the revocation list of its issuer in `crl` is out of date")]
+    RevocationListExpired,
+    /// A signature in the chain is wrong.
+    #[error("a signature in its chain is wrong")]
+    BadSignature,
+    /// A signature in the chain is of a kind that is not accepted, such as SHA-1.
+    #[error("its chain is signed with an algorithm that is not accepted, such as SHA-1")]
+    Algorithm,
+    /// It is not for servers.
+    #[error("its extended key usage lacks serverAuth")]
+    Usage,
+    /// Its key is none of `pins`.
+    #[error("its key is not one of `pins`, but {0}")]
+    Pin(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Distrust {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Expired(_) => {
+                "the origin has to renew its certificate; if others can reach it, check this machine's clock"
+            }
+            Self::NotYetValid(_) => "check this machine's clock, and the origin's certificate",
+            Self::Names { .. } => {
+                "if the origin goes by that name, set `server_name` or `verify_names` to it"
+            }
+            Self::SelfSigned => {
+                "if it is the right one, save it as PEM and name the file with `ca`"
+            }
+            Self::UnknownIssuer => {
+                "if the origin's certificate was issued by a private authority, name that with `ca`; otherwise the origin has to send its intermediate certificates"
+            }
+            Self::Revoked => {
+                "do not trust this origin; its owner has to have its certificate issued again"
+            }
+            Self::RevocationUnknown => {
+                "add the list of each authority in the origin's chain to the file that `crl` names"
+            }
+            Self::RevocationListExpired => {
+                "fetch the list again; mtlsd takes it as soon as the file changes"
+            }
+            Self::BadSignature | Self::Algorithm | Self::Usage | Self::Other(_) => {
+                "the origin has to have its certificate issued again"
+            }
+            Self::Pin(_) => {
+                "if the origin has a new key, and you know that from its owner, add it to `pins`"
+            }
+        }
+    }
+}
+
+fn moment(before: &str, seconds: Option<u64>) -> String {
+    seconds.map_or(String::new(), |seconds| {
+        let moment = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        format!("{before}{}", humantime::format_rfc3339_seconds(moment))
+    })
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "no name that can be verified".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+fn expected_names(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!(", not for {}", names.join(" or ")),
+    }
+}
+
 /// Why a request got no answer from an origin.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ForwardError {
@@ -34,7 +142,7 @@ pub enum ForwardError {
     BadRequest(&'static str),
     /// The origin's certificate is not to be believed.
     #[error("the origin's certificate was refused: {0}")]
-    Certificate(String),
+    Certificate(Distrust),
     /// The client stopped sending its request body.
     #[error("the client sent nothing of the request body for {}", humantime::format_duration(*.0))]
     ClientStalled(Duration),
@@ -53,6 +161,9 @@ pub enum ForwardError {
     /// gRPC, whose outcome stands in trailers that HTTP/1.1 does not carry reliably.
     #[error("gRPC needs HTTP/2, and the origin speaks http/1.1 here")]
     Grpc,
+    /// The origin asked for no certificate, though the binding wants to be asked.
+    #[error("the origin did not ask for a certificate (`require_request`)")]
+    NotAsked,
     /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Handshake(Failure),
@@ -105,6 +216,7 @@ impl ForwardError {
             | Self::Dns(..)
             | Self::Grpc
             | Self::Handshake(_)
+            | Self::NotAsked
             | Self::NotPublic(_)
             | Self::Protocol(_)
             | Self::ServerName(_)
@@ -130,7 +242,9 @@ impl ForwardError {
         match self {
             Self::BadRequest(_) | Self::Protocol(_) => INTERNAL,
             Self::Forbidden(_) => PERMISSION_DENIED,
-            Self::Misdirected(_) | Self::NotPublic(_) | Self::ServerName(_) => FAILED_PRECONDITION,
+            Self::Misdirected(_) | Self::NotAsked | Self::NotPublic(_) | Self::ServerName(_) => {
+                FAILED_PRECONDITION
+            }
             Self::Grpc | Self::Connect | Self::Upgrade => UNIMPLEMENTED,
             Self::ClientStalled(_) | Self::OriginStalled(_) | Self::Timeout(_) => DEADLINE_EXCEEDED,
             Self::Terminated(_) => UNKNOWN,
@@ -156,6 +270,7 @@ impl ForwardError {
             Self::Dial(..) => "destination_ip_unroutable",
             Self::Dns(..) => "dns_error",
             Self::NotPublic(_) => "destination_ip_prohibited",
+            Self::NotAsked => "tls_protocol_error",
             Self::Grpc | Self::ServerName(_) => "proxy_configuration_error",
             Self::Protocol(_) => "http_protocol_error",
             Self::Handshake(failure) | Self::Terminated(failure) => match failure {

@@ -15,6 +15,8 @@ pub enum Entrance {
     Own(usize),
     /// The listener of all bindings.
     Shared,
+    /// One that is no longer configured.
+    Closed,
 }
 
 /// Where a connection arrived.
@@ -119,6 +121,9 @@ impl Routes {
         match at.entrance {
             Entrance::Own(binding) => self.find_own(binding, at, asked),
             Entrance::Shared => self.find_shared(at, asked),
+            Entrance::Closed => Err(ForwardError::Misdirected(
+                "this listener is no longer in the configuration".to_owned(),
+            )),
         }
     }
 

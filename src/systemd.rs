@@ -7,7 +7,17 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// A reload has begun; [`ready`] ends it.
+/// What stands in `systemctl status`.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
+/// A reload is over.
+pub fn reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// A reload has begun; [`reloaded`] ends it.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         // `Type=notify-reload` wants both in one message.

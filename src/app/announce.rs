@@ -7,12 +7,22 @@ use crate::reload::Reloader;
 use crate::route::Entrance;
 use crate::server::Listener;
 
-use super::Plan;
+use super::plan::Plan;
 
 /// Says, for each binding, how to use it and what it presents. Returns a line for the service
 /// manager.
-pub fn announce(plan: &Plan, reloaders: &[Reloader], listeners: &[Listener]) -> String {
-    let by_door = plan.doors.iter().zip(listeners);
+///
+/// `listeners` are those that are opened now, by the number of their door, and `is_new` says of
+/// which bindings nothing was said before.
+pub fn announce(
+    plan: &Plan,
+    reloaders: &[Reloader],
+    listeners: &[(usize, Listener)],
+    is_new: impl Fn(usize) -> bool,
+) -> String {
+    let by_door = listeners
+        .iter()
+        .filter_map(|(number, listener)| Some((plan.doors[*number]?, listener)));
     for (door, listener) in by_door.clone() {
         if door.entrance == Entrance::Shared {
             tracing::info!(%listener, "listening for every binding");
@@ -22,7 +32,8 @@ pub fn announce(plan: &Plan, reloaders: &[Reloader], listeners: &[Listener]) -> 
         .clone()
         .find(|(door, _)| door.entrance == Entrance::Shared)
         .map(|(_, listener)| listener);
-    for (index, (binding, reloader)) in plan.bindings.iter().zip(reloaders).enumerate() {
+    let bindings = plan.bindings.iter().zip(reloaders).enumerate();
+    for (index, (binding, reloader)) in bindings.filter(|(index, _)| is_new(*index)) {
         let own = by_door
             .clone()
             .filter(|(door, _)| door.entrance == Entrance::Own(index))

@@ -1,23 +1,26 @@
 //! Builds everything from a configuration: first all that can fail, then the threads.
 
 mod announce;
+mod operator;
+mod plan;
 mod supervisor;
 mod watched;
 mod worker;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::channel;
 use std::time::SystemTime;
 
-use crate::config::{Binding, Config, ConfigError, Draft, Listen, Mistake, Place};
+use crate::config::{Binding, Config, ConfigError, Draft, Mistake, Place};
 use crate::log;
-use crate::reload::Reloader;
-use crate::route::{Entrance, Routes};
-use crate::server::{self, BindError, Listener, Settings};
+use crate::reload::{self, Reloader};
+use crate::route::Routes;
+use crate::server::{BindError, Listener};
 use crate::tls::{Input, LoadError};
-use crate::upstream::{Published, Slots};
+
+use operator::ConfigSource;
+use plan::{Entries, Move, Plan, begin};
 
 /// A configuration whose files have all been opened, and that makes sense.
 pub struct Loaded {
@@ -25,6 +28,8 @@ pub struct Loaded {
     pub config: Config,
     /// The identities, in the order of the bindings.
     pub reloaders: Vec<Reloader>,
+    // Where it was configured.
+    source: Option<ConfigSource>,
 }
 
 /// Why the daemon does not run, or runs no more.
@@ -66,38 +71,54 @@ pub enum Validity {
 /// # Errors
 ///
 /// All mistakes there are: those of the text, and those that opening the files found.
-pub fn load(mut draft: Draft, validity: Validity) -> Result<Loaded, ConfigError> {
+pub fn load(draft: Draft, validity: Validity) -> Result<Loaded, ConfigError> {
+    let source = draft.path().map(|path| ConfigSource {
+        path: path.to_owned(),
+        seen: Some(draft.text().to_owned()),
+    });
+    let (config, reloaders) = identities(draft, validity, |_| false)?;
+    Ok(Loaded {
+        config,
+        reloaders: reloaders.into_iter().flatten().collect(),
+        source,
+    })
+}
+
+/// Loads the identities of the bindings in `draft`, but for those that are `kept`.
+fn identities(
+    mut draft: Draft,
+    validity: Validity,
+    kept: impl Fn(&Binding) -> bool,
+) -> Result<(Config, Vec<Option<Reloader>>), ConfigError> {
     let now = SystemTime::now();
     let mut reloaders = Vec::new();
     let mut mistakes = Vec::new();
     for binding in draft.bindings() {
-        match Reloader::load(binding) {
-            Ok(reloader) => {
-                if let Err(error) = reloader.check_validity(now) {
-                    match validity {
-                        Validity::Demanded => mistakes.push(mistake(binding, &error)),
-                        Validity::Wished => tracing::warn!(
-                            binding = %binding.name,
-                            %error,
-                            help = error.help(),
-                            "presenting a certificate that origins will refuse"
-                        ),
-                    }
-                }
-                reloaders.push(reloader);
-            }
-            Err(error) => mistakes.push(mistake(binding, &error)),
+        if kept(binding) {
+            reloaders.push(None);
+            continue;
         }
+        let errors = match Reloader::load(binding) {
+            Ok(reloader) => {
+                let invalid = reloader.check_validity(now).err();
+                reloaders.push(Some(reloader));
+                let invalid = invalid.filter(|_| validity == Validity::Demanded);
+                invalid.into_iter().collect()
+            }
+            Err(errors) => errors,
+        };
+        mistakes.extend(errors.iter().map(|error| mistake(binding, error)));
     }
     for mistake in mistakes {
         draft.blame(mistake);
     }
-    let config = draft.finish()?;
-    Ok(Loaded { config, reloaders })
+    Ok((draft.finish()?, reloaders))
 }
 
 fn mistake(binding: &Binding, error: &LoadError) -> Mistake {
     let place: &Place = match error.input() {
+        Input::Password => &binding.places.password,
+        Input::Crl => &binding.places.crl,
         Input::Certificate => &binding.places.certificate,
         Input::Key => &binding.places.key,
         Input::Ca => &binding.places.ca,
@@ -116,28 +137,9 @@ fn mistake(binding: &Binding, error: &LoadError) -> Mistake {
 
 /// Everything that is ready to run: ports bound, identities loaded.
 pub struct App {
-    config: Config,
-    reloaders: Vec<Reloader>,
-    doors: Vec<Door>,
-    listeners: Vec<Listener>,
-}
-
-/// What a worker has to know of a listener.
-#[derive(Clone, Copy)]
-struct Door {
-    entrance: Entrance,
-    settings: Settings,
-}
-
-/// What all workers start from.
-struct Plan {
-    bindings: Vec<Binding>,
-    published: Vec<Published>,
-    in_flight: Vec<Arc<AtomicUsize>>,
-    routes: Arc<Routes>,
-    doors: Vec<Door>,
-    access: Option<log::Sink>,
-    access_is_json: bool,
+    loaded: Loaded,
+    entries: Entries,
+    listeners: Vec<(usize, Listener)>,
 }
 
 impl App {
@@ -147,55 +149,11 @@ impl App {
     ///
     /// When one of them cannot be bound; then none is.
     pub fn bind(loaded: Loaded) -> Result<Self, StartError> {
-        let Loaded { config, reloaders } = loaded;
-        let mut doors = Vec::new();
-        let mut listeners = Vec::new();
-        let mut open = |listen: &Listen, door: Door| -> Result<(), BindError> {
-            for listener in server::bind(listen)? {
-                doors.push(door);
-                listeners.push(listener);
-            }
-            Ok(())
-        };
-        for (index, binding) in config.bindings.iter().enumerate() {
-            let settings = Settings {
-                patience: binding.patience,
-                stall: binding.timeouts.body,
-                max_header_size: binding.max_header_size,
-            };
-            let door = Door {
-                entrance: Entrance::Own(index),
-                settings,
-            };
-            for listen in &binding.listen {
-                open(listen, door)?;
-            }
-        }
-        if let Some(shared) = &config.shared {
-            // Which binding a client stalls is not known before its request; the longest counts.
-            let stall = config
-                .bindings
-                .iter()
-                .map(|binding| binding.timeouts.body)
-                .max();
-            let settings = Settings {
-                patience: shared.patience,
-                stall: stall.unwrap_or(shared.patience.idle),
-                max_header_size: shared.max_header_size,
-            };
-            let door = Door {
-                entrance: Entrance::Shared,
-                settings,
-            };
-            for listen in &shared.listen {
-                open(listen, door)?;
-            }
-        }
+        let Move { entries, open, .. } = Entries::default().towards(&loaded.config)?;
         Ok(Self {
-            config,
-            reloaders,
-            doors,
-            listeners,
+            loaded,
+            entries,
+            listeners: open,
         })
     }
 
@@ -210,30 +168,39 @@ impl App {
         stop: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
         raise_file_limit();
-        let workers = self.config.workers.get();
-        let published =
-            self.reloaders
-                .iter()
-                .zip(&self.config.bindings)
-                .map(|(reloader, binding)| Published {
-                    generation: Arc::clone(reloader.current()),
-                    slots: Slots::new(binding.limits.connections.get(), workers),
-                });
+        let Loaded {
+            config,
+            mut reloaders,
+            source,
+        } = self.loaded;
+        let workers = config.workers.get();
+        for reloader in &mut reloaders {
+            reload::remark(reloader, SystemTime::now());
+        }
+        let (reload, signals) = channel();
         let plan = Plan {
-            published: published.collect(),
-            in_flight: self
-                .config
-                .bindings
+            origins: reloaders
                 .iter()
-                .map(|_| Arc::default())
+                .zip(&config.bindings)
+                .map(|(reloader, binding)| begin(reloader, binding, workers))
                 .collect(),
-            routes: Arc::new(Routes::new(&self.config.bindings)),
-            doors: self.doors,
+            routes: Arc::new(Routes::new(&config.bindings)),
+            doors: self.entries.doors.clone(),
             access,
-            access_is_json: log::access_is_json(&self.config.log),
-            bindings: self.config.bindings,
+            access_is_json: log::access_is_json(&config.log),
+            bindings: config.bindings,
+            reload,
         };
-        supervisor::run(plan, workers, self.reloaders, self.listeners, stop)
+        let parts = supervisor::Parts {
+            plan: Arc::new(plan),
+            source,
+            entries: self.entries,
+            listeners: self.listeners,
+            reloaders,
+            signals,
+            log: config.log,
+        };
+        supervisor::run(parts, workers, stop)
     }
 }
 
@@ -246,9 +213,4 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-}
-
-/// The address an accepted connection has on this side, as routes want it.
-fn local(address: Option<SocketAddr>) -> Option<(IpAddr, u16)> {
-    address.map(|address| (address.ip(), address.port()))
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, sync_channel};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
@@ -12,25 +12,33 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
+use crate::config::LogSettings;
 use crate::reload::{self, Reloader, Signal};
-use crate::server::{Accepted, Acceptor, Listener, Stop};
+use crate::server::{Accepted, Acceptor, Listener, Porter};
 use crate::systemd;
-use crate::upstream::{Published, Slots};
 use crate::watch::{Change, Watcher};
 
 use super::announce::announce;
+use super::operator::{ConfigSource, Operator};
+use super::plan::{Entries, Plan};
 use super::watched::{Ended, Gone, catch, fatal, panic_text, watched};
 use super::worker::{Address, Command};
-use super::{Plan, StartError, worker};
+use super::{StartError, worker};
+
+/// What everything is started with.
+pub struct Parts {
+    pub plan: Arc<Plan>,
+    pub source: Option<ConfigSource>,
+    pub entries: Entries,
+    /// By the number of their door.
+    pub listeners: Vec<(usize, Listener)>,
+    pub reloaders: Vec<Reloader>,
+    pub signals: Receiver<Signal>,
+    pub log: LogSettings,
+}
 
 /// Runs everything until a signal or `stop` ends it.
-pub fn run(
-    plan: Plan,
-    workers: usize,
-    reloaders: Vec<Reloader>,
-    listeners: Vec<Listener>,
-    stop: impl Future<Output = ()>,
-) -> Result<(), StartError> {
+pub fn run(parts: Parts, workers: usize, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -39,7 +47,7 @@ pub fn run(
             source,
         })?;
     let supervised = runtime.block_on(async move {
-        let running = Running::start(plan, workers, reloaders, listeners)?;
+        let running = Running::start(parts, workers)?;
         // A panic here is the end of the process too, with the same status as any other task's.
         Ok::<_, StartError>(catch(running.supervise(stop)).await)
     })?;
@@ -57,7 +65,7 @@ pub fn run(
 /// All threads, and how to reach them.
 struct Running {
     workers: Vec<Address>,
-    stop_accepting: Stop,
+    porter: Porter,
     reload: Sender<Signal>,
     ended: UnboundedReceiver<Ended>,
     signals: Signals,
@@ -72,52 +80,52 @@ struct Signals {
 }
 
 impl Running {
-    fn start(
-        plan: Plan,
-        count: usize,
-        reloaders: Vec<Reloader>,
-        listeners: Vec<Listener>,
-    ) -> Result<Self, StartError> {
+    fn start(parts: Parts, count: usize) -> Result<Self, StartError> {
+        let Parts {
+            plan,
+            source,
+            entries,
+            listeners,
+            reloaders,
+            signals: received,
+            log,
+        } = parts;
         let system = |what| move |source| StartError::System { what, source };
         // Before anything is announced: a signal must not meet the default handler after that.
         let signals = Signals::listen().map_err(system("listen for signals"))?;
         let (end, ended) = unbounded_channel();
-        let plan = Arc::new(plan);
-        let status = announce(&plan, &reloaders, &listeners);
-        let acceptor = Acceptor::new(listeners).map_err(system("wait for connections"))?;
+        let status = announce(&plan, &reloaders, &listeners, |_| true);
+        let (acceptor, porter) = Acceptor::new().map_err(system("wait for connections"))?;
 
-        let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count)
-            .map(|_| {
-                let (commands, inbox) = unbounded_channel();
-                let connections = Arc::default();
-                (
-                    Address {
-                        commands,
-                        connections,
-                    },
-                    inbox,
-                )
-            })
-            .unzip();
+        let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| Address::new()).unzip();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let (plan, all) = (Arc::clone(&plan), workers.clone());
             watched(&format!("worker-{index}"), &end, move || {
-                worker::run(&plan, index, &all, inbox)
+                worker::run(plan, index, &all, inbox)
             })
             .map_err(system("start a worker"))?;
         }
 
-        let stop_accepting = acceptor.stop();
         let mut spread = Spread::new(workers.clone());
         watched("acceptor", &end, move || {
             acceptor.run(|door, accepted| spread.hand(door, accepted))
         })
         .map_err(system("start accepting"))?;
+        porter.open(listeners);
 
-        let reload = start_reloading(&plan, &workers, reloaders, &end)?;
+        let reload = plan.reload.clone();
+        let operator = Operator {
+            source,
+            plan,
+            entries,
+            workers: workers.clone(),
+            porter: porter.clone(),
+            log,
+        };
+        start_reloading(operator, reloaders, received, &end)?;
         Ok(Self {
             workers,
-            stop_accepting,
+            porter,
             reload,
             ended,
             signals,
@@ -145,7 +153,7 @@ impl Running {
                         () = &mut stop => break,
                         () = reload_everything(self.reload.clone()) => {}
                     }
-                    systemd::ready(&self.status);
+                    systemd::reloaded();
                 }
             }
             crate::lifecycle::fault("signals");
@@ -158,7 +166,7 @@ impl Running {
         tracing::info!("draining; a second signal ends at once");
         systemd::stopping();
         let deadline = Instant::now() + DRAIN;
-        self.stop_accepting.stop();
+        self.porter.end();
         let mut told = false;
         // The acceptor and every worker end; what else ends meanwhile no longer matters.
         let mut left = self.workers.len() + 1;
@@ -247,13 +255,12 @@ impl Spread {
 }
 
 fn start_reloading(
-    plan: &Arc<Plan>,
-    workers: &[Address],
-    mut reloaders: Vec<Reloader>,
+    mut operator: Operator,
+    reloaders: Vec<Reloader>,
+    signals: Receiver<Signal>,
     end: &UnboundedSender<Ended>,
-) -> Result<Sender<Signal>, StartError> {
-    let (reload, signals) = std::sync::mpsc::channel();
-    let changes = reload.clone();
+) -> Result<(), StartError> {
+    let changes = operator.plan.reload.clone();
     // The watcher's thread owns this; if it dies, this is dropped.
     let gone = Gone {
         name: "watcher",
@@ -270,42 +277,14 @@ fn start_reloading(
         what: "watch files",
         source: io::Error::other(error),
     })?;
-    let (plan, workers) = (Arc::clone(plan), workers.to_vec());
     watched("reloader", end, move || {
-        reload::run(
-            &mut reloaders,
-            &mut watcher,
-            &signals,
-            |index, generation| {
-                let published = Published {
-                    generation: Arc::clone(generation),
-                    slots: Slots::new(plan.bindings[index].limits.connections.get(), workers.len()),
-                };
-                publish(&workers, index, &published);
-            },
-        );
+        reload::run(reloaders, &mut watcher, &signals, &mut operator);
         Ok(())
     })
     .map_err(|source| StartError::System {
         what: "start the reload thread",
         source,
-    })?;
-    Ok(reload)
-}
-
-/// Gives every worker a new Generation and waits until all have taken it.
-fn publish(workers: &[Address], binding: usize, published: &Published) {
-    let (done, taken) = sync_channel(workers.len());
-    let told = workers
-        .iter()
-        .filter(|worker| {
-            let command = Command::Publish(binding, published.clone(), done.clone());
-            worker.commands.send(command).is_ok()
-        })
-        .count();
-    drop(done);
-    // A worker that ends instead takes the process with it; its sender goes too.
-    taken.iter().take(told).count();
+    })
 }
 
 /// The longest a drain takes: under the 30 s after which Kubernetes kills.

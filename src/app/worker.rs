@@ -1,34 +1,40 @@
 //! A thread that serves: a runtime of its own, connections of its own, pools of its own. The hot
 //! path takes no lock and shares nothing but counters.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::Binding;
 use crate::lifecycle::{Drain, Drainer};
 use crate::log::Access;
 use crate::proxy::{From, Proxy, Service};
-use crate::route::Arrival;
+use crate::reload::Signal;
+use crate::route::{Arrival, Entrance};
 use crate::server::{self, Accepted, Socket};
-use crate::upstream::{Published, Upstream};
+use crate::upstream::{House, Published, Upstream};
 
-use super::{Plan, local};
+use super::plan::{Descent, Plan, local};
 
 /// What a worker is told.
 pub enum Command {
     /// Serve this connection, which came in by the door with this index.
     Serve(Accepted, usize),
-    /// Use a new Generation for the binding with this index, and say so when that is done.
-    Publish(usize, Published, SyncSender<()>),
-    /// Give up a connection of the binding with this index for another worker.
-    GiveUpOne(usize),
+    /// Use a new Generation for the binding of this name, and say so when that is done.
+    Publish(Box<str>, Published, SyncSender<()>),
+    /// Give up a connection of the binding of this name for another worker.
+    GiveUpOne(Box<str>),
+    /// Work by this plan, and say so when that is done.
+    Follow(Arc<Plan>, SyncSender<()>),
     /// Finish what is being served, at the latest by then, and end.
     Drain(Instant),
 }
@@ -42,9 +48,28 @@ pub struct Address {
     pub connections: Arc<AtomicUsize>,
 }
 
+impl Address {
+    /// An address, and where what is sent to it arrives.
+    pub fn new() -> (Self, UnboundedReceiver<Command>) {
+        let (commands, inbox) = unbounded_channel();
+        let connections = Arc::default();
+        let address = Self {
+            commands,
+            connections,
+        };
+        (address, inbox)
+    }
+}
+
+/// What a worker serves by at the moment.
+struct Serving {
+    plan: Arc<Plan>,
+    proxy: Rc<Proxy>,
+}
+
 /// Serves on the calling thread, as the worker with this index, until drained.
 pub fn run(
-    plan: &Plan,
+    plan: Arc<Plan>,
     index: usize,
     all: &[Address],
     commands: UnboundedReceiver<Command>,
@@ -61,7 +86,7 @@ pub fn run(
 }
 
 async fn serve(
-    plan: &Plan,
+    plan: Arc<Plan>,
     index: usize,
     all: &[Address],
     mut commands: UnboundedReceiver<Command>,
@@ -70,12 +95,19 @@ async fn serve(
         .access
         .clone()
         .map(|sink| Access::new(sink, plan.access_is_json));
-    let services = (0..plan.bindings.len()).map(|binding| service(plan, binding, index, all));
-    let proxy = Rc::new(Proxy::new(
+    let mut first = Vec::new();
+    for (binding, descent) in plan.bindings.iter().zip(&plan.origins) {
+        first.push(service(&plan, binding, descent, index, all));
+    }
+    let proxy = Proxy::new(
         Arc::clone(&plan.routes),
-        services.collect(),
+        first.into_iter().flatten().collect(),
         access.clone(),
-    ));
+    );
+    let serving = Rc::new(RefCell::new(Rc::new(Serving {
+        plan,
+        proxy: Rc::new(proxy),
+    })));
     let (drainer, drain) = Drainer::new();
     // Given up when draining begins: then only connections hold one.
     let mut drain = Some(drain);
@@ -99,19 +131,30 @@ async fn serve(
                 // The acceptor has ended before anybody is told to drain.
                 let Some(drain) = drain.clone() else { continue };
                 let connections = Counted(Arc::clone(&all[index].connections));
-                let proxy = Rc::clone(&proxy);
-                let door = plan.doors[door];
+                let serving = Rc::clone(&serving);
                 tokio::task::spawn_local(async move {
                     let _counted = connections;
-                    connection(accepted, door, drain, proxy).await;
+                    connection(accepted, door, drain, serving).await;
                 });
             }
-            Some(Command::Publish(binding, published, done)) => {
-                proxy.services()[binding].upstream().publish(published);
+            Some(Command::Publish(name, published, done)) => {
+                if let Some(service) = serving.borrow().proxy.service(&name) {
+                    service.upstream().publish(published);
+                }
                 // Whoever waits may have given up.
                 let _ = done.send(());
             }
-            Some(Command::GiveUpOne(binding)) => proxy.services()[binding].upstream().give_up_one(),
+            Some(Command::GiveUpOne(name)) => {
+                if let Some(service) = serving.borrow().proxy.service(&name) {
+                    service.upstream().give_up_one();
+                }
+            }
+            Some(Command::Follow(plan, done)) => {
+                let before = Rc::clone(&serving.borrow());
+                serving.replace(Rc::new(follow(&before, plan, index, all, access.clone())));
+                // Whoever waits may have given up.
+                let _ = done.send(());
+            }
             Some(Command::Drain(deadline)) => {
                 drainer.start();
                 drain = None;
@@ -120,7 +163,7 @@ async fn serve(
             None => break,
         }
     }
-    for service in proxy.services() {
+    for service in serving.borrow().proxy.services() {
         service.upstream().close_idle();
     }
     // Lets the connections say goodbye to their origins.
@@ -130,24 +173,89 @@ async fn serve(
     }
 }
 
-fn service(plan: &Plan, binding: usize, worker: usize, all: &[Address]) -> Rc<Service> {
-    let all = all.to_vec();
-    let ask = move |worker: usize| {
-        // A worker that has ended has no connections either.
-        let _ = all[worker].commands.send(Command::GiveUpOne(binding));
-    };
-    let settings = &plan.bindings[binding];
-    let upstream = Upstream::new(
-        settings,
-        plan.published[binding].clone(),
-        worker,
-        Rc::new(ask),
-    );
-    Service::new(settings, upstream, Arc::clone(&plan.in_flight[binding]))
+/// What a worker that served by `before` serves by under a new plan. What is not kept is retired.
+fn follow(
+    before: &Serving,
+    plan: Arc<Plan>,
+    worker: usize,
+    all: &[Address],
+    access: Option<Rc<Access>>,
+) -> Serving {
+    let old = before.proxy.services();
+    let mut left: Vec<_> = old.iter().map(Some).collect();
+    let mut services = Vec::new();
+    for (binding, descent) in plan.bindings.iter().zip(&plan.origins) {
+        services.extend(match descent {
+            Descent::Kept(index) => left[*index].take().map(Rc::clone),
+            Descent::New(..) => service(&plan, binding, descent, worker, all),
+        });
+    }
+    for service in left.into_iter().flatten() {
+        service.upstream().retire();
+    }
+    let proxy = Proxy::new(Arc::clone(&plan.routes), services, access);
+    Serving {
+        plan,
+        proxy: Rc::new(proxy),
+    }
 }
 
-async fn connection(accepted: Accepted, door: super::Door, drain: Drain, proxy: Rc<Proxy>) {
+/// A binding that begins on this worker.
+fn service(
+    plan: &Plan,
+    binding: &Binding,
+    descent: &Descent,
+    worker: usize,
+    all: &[Address],
+) -> Option<Rc<Service>> {
+    let Descent::New(published, in_flight) = descent else {
+        return None;
+    };
+    let neighbours = Neighbours {
+        binding: binding.name.as_str().into(),
+        workers: all.to_vec(),
+        reload: plan.reload.clone(),
+    };
+    let upstream = Upstream::new(binding, published.clone(), worker, Rc::new(neighbours));
+    Some(Service::new(binding, upstream, Arc::clone(in_flight)))
+}
+
+/// The rest of the process, as one binding on one worker sees it.
+struct Neighbours {
+    binding: Box<str>,
+    workers: Vec<Address>,
+    reload: Sender<Signal>,
+}
+
+impl House for Neighbours {
+    fn give_up_one(&self, worker: usize) {
+        // A worker that has ended has no connections either.
+        let _ = self.workers[worker]
+            .commands
+            .send(Command::GiveUpOne(self.binding.clone()));
+    }
+
+    fn suspect(&self) -> oneshot::Receiver<u64> {
+        let (answer, number) = oneshot::channel();
+        // A thread that has ended answers by dropping this.
+        let _ = self
+            .reload
+            .send(Signal::Suspect(self.binding.clone(), answer));
+        number
+    }
+}
+
+async fn connection(
+    accepted: Accepted,
+    door: usize,
+    drain: Drain,
+    serving: Rc<RefCell<Rc<Serving>>>,
+) {
     let peer = accepted.peer();
+    let Some(opened) = serving.borrow().plan.doors[door] else {
+        tracing::debug!(?peer, "came in by a door that is closed now");
+        return;
+    };
     let socket = match Socket::new(accepted) {
         Ok(socket) => socket,
         Err(error) => {
@@ -155,18 +263,19 @@ async fn connection(accepted: Accepted, door: super::Door, drain: Drain, proxy: 
             return;
         }
     };
-    let from = From {
-        arrival: Arrival {
-            entrance: door.entrance,
-            local: local(socket.local()),
-        },
-        peer,
-        tunnel: None,
-    };
-    server::serve(socket, door.settings, drain, move |client, request| {
-        let proxy = Rc::clone(&proxy);
-        let from = from.clone();
-        async move { proxy.answer(from, client, request).await }
+    let local = local(socket.local());
+    server::serve(socket, opened.settings, drain, move |client, request| {
+        // Each request is answered by what is configured when it comes.
+        let serving = Rc::clone(&serving.borrow());
+        let from = From {
+            arrival: Arrival {
+                entrance: serving.plan.doors[door].map_or(Entrance::Closed, |door| door.entrance),
+                local,
+            },
+            peer,
+            tunnel: None,
+        };
+        async move { serving.proxy.answer(from, client, request).await }
     })
     .await;
 }

@@ -1,6 +1,7 @@
 //! Reads one `[bindings.NAME]` table.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -84,6 +85,14 @@ pub fn binding(
                 .help("add `origin`, the https:// URL its requests go to"),
         );
     }
+    if let (Some(min), Some(max)) = (&settings.tls_min, &settings.tls_max)
+        && min.value > max.value
+    {
+        section.mistake(Mistake::new(
+            min.place.clone(),
+            "`tls_min` is above `tls_max`",
+        ));
+    }
     section.finish();
     let hosts = hosts.unwrap_or_else(|| {
         let prefix = name.as_ref().map(HostPrefix::from);
@@ -125,6 +134,7 @@ fn whole(
         (None, Some(bundle)) => (Trust::Bundle(bundle), identity.certificate.clone()),
         (None, None) => (Trust::System, Place::default()),
     };
+    let crl = settings.crl.as_ref().map(|found| found.place.clone());
     let origin = read.origin.as_ref();
     let place_of_the_name = server_name
         .as_ref()
@@ -137,7 +147,9 @@ fn whole(
         places: Places {
             certificate: identity.certificate,
             key: identity.key,
+            password: identity.password,
             ca,
+            crl: crl.unwrap_or_default(),
             server_name: place_of_the_name.cloned().unwrap_or_default(),
         },
         server_name: server_name.map(|found| found.value),
@@ -154,6 +166,7 @@ struct Identity {
     source: Source,
     certificate: Place,
     key: Place,
+    password: Place,
     ca: Option<PathBuf>,
 }
 
@@ -164,6 +177,11 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
     let certificate = section.parse("certificate", path);
     let key = section.parse("key", path);
     let folder = section.parse("certificate_dir", path);
+    let password = section.parse("key_password_file", path);
+    let password_place = password
+        .as_ref()
+        .map_or(Place::default(), |found| found.place.clone());
+    let password = password.map(|found| found.value);
     if let ([true, ..] | [_, true, _], Some(folder)) = (written, &folder) {
         section.mistake(
             Mistake::new(
@@ -185,21 +203,28 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
                 source: Source {
                     certificate: certificate.value,
                     key: key.value,
+                    password,
                 },
                 certificate: certificate.place,
                 key: key.place,
+                password: password_place,
                 ca: None,
             })
         }
-        (None, _, Some(folder)) => Some(Identity {
-            source: Source {
-                certificate: folder.value.join("tls.crt"),
-                key: folder.value.join("tls.key"),
-            },
-            certificate: folder.place.clone(),
-            key: folder.place,
-            ca: Some(folder.value.join("ca.crt")),
-        }),
+        (None, _, Some(folder)) => {
+            let layout = Layout::of(&folder.value);
+            Some(Identity {
+                source: Source {
+                    certificate: folder.value.join(layout.certificate),
+                    key: folder.value.join(layout.key),
+                    password,
+                },
+                certificate: folder.place.clone(),
+                key: folder.place,
+                password: password_place,
+                ca: layout.ca.map(|name| folder.value.join(name)),
+            })
+        }
         (None, Some(key), None) => {
             section.mistake(
                 Mistake::new(key.place, "there is a `key` and no `certificate`")
@@ -221,9 +246,78 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
 pub fn file(text: &str, directory: &Path) -> Result<PathBuf, String> {
     match text {
         "" => Err("a path is not empty".to_owned()),
-        _ if text.starts_with("credential:") => {
-            Err("systemd credentials are not part of this version; name the file".to_owned())
+        _ => match text.strip_prefix("credential:") {
+            Some(name) => credential(name, std::env::var_os("CREDENTIALS_DIRECTORY")),
+            None => Ok(directory.join(text)),
+        },
+    }
+}
+
+/// A credential of systemd's (systemd.exec(5), `LoadCredential=`).
+fn credential(name: &str, directory: Option<OsString>) -> Result<PathBuf, String> {
+    if name.is_empty() || name.contains('/') || name == ".." {
+        return Err(format!("`{name}` is not the name of a credential"));
+    }
+    let directory = directory.ok_or_else(|| {
+        format!(
+            "there is no $CREDENTIALS_DIRECTORY: run under systemd, with LoadCredential={name}:FILE in the unit"
+        )
+    })?;
+    Ok(Path::new(&directory).join(name))
+}
+
+/// What the files of a directory are called.
+struct Layout {
+    certificate: &'static str,
+    key: &'static str,
+    ca: Option<&'static str>,
+}
+
+impl Layout {
+    /// The first that the directory has a certificate of; Kubernetes' when there is none yet.
+    fn of(directory: &Path) -> &'static Self {
+        LAYOUTS
+            .iter()
+            .find(|layout| directory.join(layout.certificate).exists())
+            .unwrap_or(&LAYOUTS[0])
+    }
+}
+
+const LAYOUTS: &[Layout] = &[
+    // Kubernetes' secrets of type kubernetes.io/tls, cert-manager, and its CSI driver.
+    Layout {
+        certificate: "tls.crt",
+        key: "tls.key",
+        ca: Some("ca.crt"),
+    },
+    // SPIFFE helper.
+    Layout {
+        certificate: "svid.pem",
+        key: "svid_key.pem",
+        ca: Some("svid_bundle.pem"),
+    },
+    // certbot, whose chain.pem is about this certificate and not about the origin's.
+    Layout {
+        certificate: "fullchain.pem",
+        key: "privkey.pem",
+        ca: None,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_a_file_that_systemd_made() {
+        let directory = || Some(OsString::from("/run/credentials/mtlsd.service"));
+        assert_eq!(
+            credential("key", directory()),
+            Ok(PathBuf::from("/run/credentials/mtlsd.service/key"))
+        );
+        assert!(credential("key", None).is_err());
+        for name in ["", "..", "a/b"] {
+            assert!(credential(name, directory()).is_err(), "{name}");
         }
-        _ => Ok(directory.join(text)),
     }
 }

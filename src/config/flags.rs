@@ -50,6 +50,7 @@ impl Flags {
         let source = Source {
             certificate: certificate?,
             key: key?,
+            password: None,
         };
         Some(Binding {
             hosts: vec![HostPrefix::from(&name)],

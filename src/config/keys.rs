@@ -30,6 +30,7 @@ pub const OWN: &[&str] = &[
     "certificate",
     "key",
     "certificate_dir",
+    "key_password_file",
     "server_name",
 ];
 
@@ -37,6 +38,13 @@ pub const OWN: &[&str] = &[
 pub const COMMON: &[&str] = &[
     "allow",
     "ca",
+    "crl",
+    "pins",
+    "verify_names",
+    "tls_min",
+    "tls_max",
+    "require_request",
+    "post_quantum",
     "connect_to",
     "expose",
     "allow_web_origins",
@@ -107,10 +115,7 @@ fn later(key: &str) -> Option<&'static str> {
             "the certificate store is not part of this version; use `certificate` and `key`"
         }
         "upstream" | "target" | "backend" | "proxy_pass" | "to" | "url" => "did you mean `origin`?",
-        "admin" | "allow_uids" | "allow_gids" | "tls_min" | "tls_max" | "pins" | "verify_names"
-        | "crl" | "require_request" | "key_password_file" | "details" => {
-            "this key is not part of this version"
-        }
+        "admin" | "allow_uids" | "allow_gids" | "details" => "this key is not part of this version",
         _ => return None,
     })
 }

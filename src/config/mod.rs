@@ -18,6 +18,7 @@ mod origin;
 mod read;
 mod section;
 mod settings;
+mod tls;
 mod web_origin;
 
 use std::num::NonZeroUsize;
@@ -34,6 +35,7 @@ pub use mistake::{ConfigError, Mistake, Place};
 pub use name::{BindingName, HostPrefix};
 pub use origin::{Allowed, Domain, Origin};
 pub use read::Draft;
+pub use tls::{Pin, SubjectName, TlsPolicy, TlsVersion};
 pub use web_origin::{WebOrigin, WebOrigins};
 
 /// Everything the daemon was told.
@@ -92,7 +94,7 @@ pub enum Retry {
 }
 
 /// What is logged, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogSettings {
     /// The least severe level that is written.
     pub level: LogLevel,
@@ -125,7 +127,7 @@ pub enum LogFormat {
 }
 
 /// A name, a way in, a certificate, and the origins it may reach.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Binding {
     /// What logs and answers call it.
     pub name: BindingName,
@@ -141,6 +143,8 @@ pub struct Binding {
     pub source: Source,
     /// Whom to believe about the origin.
     pub trust: Trust,
+    /// What else is demanded of it.
+    pub tls: TlsPolicy,
     /// SNI and the name to verify, where not the origin's host.
     pub server_name: Option<Box<str>>,
     /// What to dial, where not the origin's host.
@@ -172,10 +176,12 @@ pub struct Binding {
 /// What the identity of a binding is made from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
-    /// A PEM chain.
+    /// A chain in PEM, or all in PKCS#12.
     pub certificate: PathBuf,
-    /// A PEM key; may be the same file.
+    /// A key in PEM; may be the same file.
     pub key: PathBuf,
+    /// A file with the password of the key, or of the PKCS#12 file.
+    pub password: Option<PathBuf>,
 }
 
 /// Whom to believe about an origin's certificate.
@@ -235,6 +241,17 @@ pub struct HeaderPolicy {
     pub rewrite_location: bool,
 }
 
+impl Binding {
+    /// Whether it is the same but for where it stands in the file.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let anywhere = |binding: &Self| Self {
+            places: Places::default(),
+            ..binding.clone()
+        };
+        anywhere(self) == anywhere(other)
+    }
+}
+
 impl HeaderPolicy {
     /// Whether the origin is told what the client called mtlsd.
     pub fn repeats_host(&self) -> bool {
@@ -254,14 +271,18 @@ pub enum HostHeader {
 }
 
 /// Where in the file the inputs of a binding are named.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Debug)]
 pub struct Places {
     /// The certificate, or the directory that holds it.
     pub certificate: Place,
     /// The key, or where the certificate is named when it holds both.
     pub key: Place,
+    /// The file with the key's password.
+    pub password: Place,
     /// The CA bundle.
     pub ca: Place,
+    /// The revocation lists.
+    pub crl: Place,
     /// `server_name`, or `origin`.
     pub server_name: Place,
 }

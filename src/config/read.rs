@@ -89,6 +89,11 @@ impl Draft {
         self.path.as_deref()
     }
 
+    /// What stands in it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// What was said about logging, so that it can start before the rest is judged.
     pub fn log(&self) -> &LogSettings {
         &self.config.log

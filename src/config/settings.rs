@@ -1,17 +1,18 @@
 //! The keys that `[defaults]` and a binding share.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::binding::file;
 use super::mistake::{Mistake, Place};
 use super::section::{Found, Section};
 use super::{
     Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, HeaderPolicy,
-    HostHeader, Limits, Places, Protocol, Retry, Source, Timeouts, Trust, WebOrigin, WebOrigins,
-    defaults, keys,
+    HostHeader, Limits, Pin, Places, Protocol, Retry, Source, SubjectName, Timeouts, TlsPolicy,
+    TlsVersion, Trust, WebOrigin, WebOrigins, defaults, keys,
 };
 
 /// The keys that [defaults] and a binding share; `None` where the user left one out.
@@ -21,6 +22,13 @@ pub struct Settings {
     /// Whether `allow` names anything, be it understood or not.
     pub names_any: bool,
     pub ca: Option<Found<Trust>>,
+    pub crl: Option<Found<PathBuf>>,
+    pub pins: Option<Vec<Found<Pin>>>,
+    pub verify_names: Option<Vec<Found<SubjectName>>>,
+    pub tls_min: Option<Found<TlsVersion>>,
+    pub tls_max: Option<Found<TlsVersion>>,
+    pub require_request: Option<Found<bool>>,
+    pub post_quantum: Option<Found<bool>>,
     pub connect_to: Option<Found<ConnectTo>>,
     pub expose: Option<Found<bool>>,
     pub web_origins: Option<WebOrigins>,
@@ -50,11 +58,19 @@ impl Settings {
             ("http1", Protocol::Http1),
             ("http2", Protocol::Http2),
         ];
+        let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
         let retries = [("safe", Retry::Safe), ("never", Retry::Never)];
         Self {
             names_any: section.names_any("allow"),
             allow: section.list("allow", Allowed::parse),
             ca: section.parse("ca", |text| trust(text, directory)),
+            crl: section.parse("crl", |text| file(text, directory)),
+            pins: section.list("pins", Pin::parse),
+            verify_names: section.list("verify_names", SubjectName::parse),
+            tls_min: section.word("tls_min", &versions),
+            tls_max: section.word("tls_max", &versions),
+            require_request: section.boolean("require_request"),
+            post_quantum: section.boolean("post_quantum"),
             connect_to: section.parse("connect_to", |text| {
                 AuthorityRef::parse(text)
                     .map(|authority| ConnectTo {
@@ -94,6 +110,15 @@ impl Settings {
             },
             allow: self.allow.or_else(|| base.allow.clone()),
             ca: self.ca.or_else(|| base.ca.clone()),
+            crl: self.crl.or_else(|| base.crl.clone()),
+            pins: self.pins.or_else(|| base.pins.clone()),
+            verify_names: self.verify_names.or_else(|| base.verify_names.clone()),
+            tls_min: self.tls_min.or_else(|| base.tls_min.clone()),
+            tls_max: self.tls_max.or_else(|| base.tls_max.clone()),
+            require_request: self
+                .require_request
+                .or_else(|| base.require_request.clone()),
+            post_quantum: self.post_quantum.or_else(|| base.post_quantum.clone()),
             connect_to: self.connect_to.or_else(|| base.connect_to.clone()),
             expose: self.expose.or_else(|| base.expose.clone()),
             web_origins: self.web_origins.or_else(|| base.web_origins.clone()),
@@ -140,14 +165,18 @@ impl Settings {
             listen: Vec::new(),
             hosts: Vec::new(),
             origin: None,
-            allow: self
-                .allow
-                .into_iter()
-                .flatten()
-                .map(|found| found.value)
-                .collect(),
+            allow: values(self.allow),
             source,
             trust,
+            tls: TlsPolicy {
+                crl: self.crl.map(|found| found.value),
+                pins: values(self.pins),
+                verify_names: values(self.verify_names),
+                min: value_or(self.tls_min, TlsVersion::Tls12),
+                max: value_or(self.tls_max, TlsVersion::Tls13),
+                require_request: value_or(self.require_request, defaults::REQUIRE_REQUEST),
+                post_quantum: value_or(self.post_quantum, defaults::POST_QUANTUM),
+            },
             server_name: None,
             connect_to: self.connect_to.map(|found| found.value),
             expose: value_or(self.expose, defaults::EXPOSE),
@@ -237,6 +266,11 @@ fn host_header(text: &str) -> Result<HostHeader, String> {
                 format!("expected \"origin\", \"preserve\" or host[:port], found \"{literal}\"")
             }),
     }
+}
+
+fn values<T>(found: Option<Vec<Found<T>>>) -> Vec<T> {
+    let found = found.into_iter().flatten();
+    found.map(|found| found.value).collect()
 }
 
 /// What was found, or the default.

@@ -102,8 +102,9 @@ fn next_step(error: &ForwardError) -> Option<&'static str> {
         ForwardError::Connect => {
             "use an http:// URL in place of https://; mtlsd adds the TLS and the certificate. In a tunnel it could add neither"
         }
-        ForwardError::Certificate(_) => {
-            "if the origin's certificate was issued by a private authority, name that with `ca`; if it is for another name, set `server_name`"
+        ForwardError::Certificate(distrust) => distrust.help(),
+        ForwardError::NotAsked => {
+            "have the origin ask for a client certificate; without `require_request` mtlsd talks to it all the same"
         }
         ForwardError::Dial(..) => {
             "is the origin running, and is its port the one in the configuration?"

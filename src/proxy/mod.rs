@@ -133,6 +133,11 @@ impl Proxy {
         &self.services
     }
 
+    /// The binding of this name.
+    pub fn service(&self, name: &str) -> Option<&Rc<Service>> {
+        self.services.iter().find(|service| service.name == name)
+    }
+
     /// Answers a request.
     pub async fn answer(
         self: &Rc<Self>,

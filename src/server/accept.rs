@@ -1,10 +1,12 @@
 //! Accepting: survives what goes wrong, and stops without resetting anybody.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -27,47 +29,54 @@ pub enum Accepted {
 /// Accepts on a set of listeners. A thread of its own runs it: accepting needs no runtime, and a
 /// connection that is registered with none can be handed to any worker.
 pub struct Acceptor {
-    listeners: Vec<Listener>,
+    // By the number of the door.
+    listeners: BTreeMap<usize, Listener>,
     epoll: OwnedFd,
-    stop: Arc<OwnedFd>,
+    wake: Arc<OwnedFd>,
+    orders: Receiver<Order>,
 }
 
-/// Ends an [`Acceptor`].
+/// Tells an [`Acceptor`] what to do.
 #[derive(Clone, Debug)]
-pub struct Stop(Arc<OwnedFd>);
+pub struct Porter {
+    wake: Arc<OwnedFd>,
+    orders: Sender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Open(Vec<(usize, Listener)>),
+    Close(Vec<usize>, SyncSender<()>),
+    End,
+}
 
 impl Acceptor {
-    /// Prepares to accept on `listeners`.
+    /// An acceptor without a listener, and what tells it of some.
     ///
     /// # Errors
     ///
     /// When descriptors run out.
-    pub fn new(listeners: Vec<Listener>) -> io::Result<Self> {
+    pub fn new() -> io::Result<(Self, Porter)> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            &stop,
-            epoll::EventData::new_u64(STOP),
-            epoll::EventFlags::IN,
-        )?;
-        for (index, listener) in listeners.iter().enumerate() {
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::add(&epoll, listener, data, epoll::EventFlags::IN)?;
-        }
-        Ok(Self {
-            listeners,
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let data = epoll::EventData::new_u64(WAKE);
+        epoll::add(&epoll, &wake, data, epoll::EventFlags::IN)?;
+        let wake = Arc::new(wake);
+        let (orders, received) = mpsc::channel();
+        let porter = Porter {
+            wake: Arc::clone(&wake),
+            orders,
+        };
+        let acceptor = Self {
+            listeners: BTreeMap::new(),
             epoll,
-            stop: Arc::new(stop),
-        })
+            wake,
+            orders: received,
+        };
+        Ok((acceptor, porter))
     }
 
-    /// What ends it.
-    pub fn stop(&self) -> Stop {
-        Stop(Arc::clone(&self.stop))
-    }
-
-    /// Hands over every connection, with the index of its listener, until told to stop.
+    /// Hands over every connection, with the number of its listener's door, until told to end.
     /// Connections that were established by then are handed over before the sockets close.
     ///
     /// # Errors
@@ -84,14 +93,19 @@ impl Acceptor {
             }
             crate::lifecycle::fault("acceptor");
             for event in &events {
-                let index = event.data.u64();
-                if index == STOP {
-                    self.close(&mut hand);
-                    return Ok(());
+                let door = event.data.u64();
+                if door == WAKE {
+                    if self.obey(&mut hand)? {
+                        return Ok(());
+                    }
+                    continue;
                 }
-                let index = index as usize;
-                let listener = &self.listeners[index];
-                if let Err(error) = accept_all(listener, |accepted| hand(index, accepted)) {
+                let door = door as usize;
+                // It may have been closed since the event.
+                let Some(listener) = self.listeners.get(&door) else {
+                    continue;
+                };
+                if let Err(error) = accept_all(listener, |accepted| hand(door, accepted)) {
                     // Out of descriptors, mostly: waiting lets some be closed; trying again at
                     // once would spin, because the connection is still there.
                     tracing::warn!(%listener, %error, "cannot accept");
@@ -101,32 +115,81 @@ impl Acceptor {
         }
     }
 
-    /// Stops new connections from being established, and hands over those that were.
-    fn close(&mut self, hand: &mut impl FnMut(usize, Accepted)) {
-        for listener in &mut self.listeners {
-            listener.refuse_newcomers();
-        }
-        // What was in flight arrives within a moment.
-        for _ in 0..SETTLING {
-            for (index, listener) in self.listeners.iter().enumerate() {
-                if let Err(error) = accept_all(listener, |accepted| hand(index, accepted)) {
-                    tracing::warn!(%listener, %error, "cannot accept while closing");
+    /// Does what it was told; says whether that was to end.
+    fn obey(&mut self, hand: &mut impl FnMut(usize, Accepted)) -> io::Result<bool> {
+        // Only resets the counter; what is to be done stands in the orders.
+        let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Open(listeners) => {
+                    for (door, listener) in listeners {
+                        let data = epoll::EventData::new_u64(door as u64);
+                        epoll::add(&self.epoll, &listener, data, epoll::EventFlags::IN)?;
+                        self.listeners.insert(door, listener);
+                    }
+                }
+                Order::Close(doors, done) => {
+                    let closing = doors
+                        .iter()
+                        .filter_map(|door| Some((*door, self.listeners.remove(door)?)));
+                    close(closing.collect(), hand);
+                    // Whoever waits may have given up.
+                    let _ = done.send(());
+                }
+                Order::End => {
+                    close(std::mem::take(&mut self.listeners), hand);
+                    return Ok(true);
                 }
             }
-            std::thread::sleep(SETTLE);
         }
-        for (index, listener) in self.listeners.iter().enumerate() {
-            // Said above if it fails.
-            let _ = accept_all(listener, |accepted| hand(index, accepted));
-        }
+        Ok(false)
     }
 }
 
-impl Stop {
+/// Stops new connections from being established, and hands over those that were.
+fn close(mut listeners: BTreeMap<usize, Listener>, hand: &mut impl FnMut(usize, Accepted)) {
+    for listener in listeners.values_mut() {
+        listener.refuse_newcomers();
+    }
+    // What was in flight arrives within a moment.
+    for _ in 0..SETTLING {
+        for (door, listener) in &listeners {
+            if let Err(error) = accept_all(listener, |accepted| hand(*door, accepted)) {
+                tracing::warn!(%listener, %error, "cannot accept while closing");
+            }
+        }
+        std::thread::sleep(SETTLE);
+    }
+    for (door, listener) in &listeners {
+        // Said above if it fails.
+        let _ = accept_all(listener, |accepted| hand(*door, accepted));
+    }
+}
+
+impl Porter {
+    /// Has connections of these listeners accepted from here on, each by the door of its number.
+    pub fn open(&self, listeners: Vec<(usize, Listener)>) {
+        self.order(Order::Open(listeners));
+    }
+
+    /// Closes the listeners of these doors, and returns when that is done.
+    pub fn close(&self, doors: Vec<usize>) {
+        let (done, closed) = mpsc::sync_channel(1);
+        self.order(Order::Close(doors, done));
+        // An acceptor that has ended has closed everything.
+        let _ = closed.recv();
+    }
+
     /// Ends the acceptor; more than once is the same as once.
-    pub fn stop(&self) {
+    pub fn end(&self) {
+        self.order(Order::End);
+    }
+
+    fn order(&self, order: Order) {
+        // An acceptor that has ended takes no more orders.
+        let _ = self.orders.send(order);
         // Cannot fail before the counter of the eventfd is full.
-        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
     }
 }
 
@@ -199,13 +262,12 @@ impl Accepted {
 const PAUSE: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_millis(10);
 const SETTLING: u32 = 5;
-/// What the stop event is called; no listener has such an index.
-const STOP: u64 = u64::MAX;
+/// What the event of new orders is called; no door has such a number.
+const WAKE: u64 = u64::MAX;
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::sync::mpsc;
     use std::time::Instant;
 
     use super::*;
@@ -236,8 +298,8 @@ mod tests {
         for _ in 0..20 {
             let mut listeners = bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
             let address = listeners[0].address().unwrap();
-            let acceptor = Acceptor::new(vec![listeners.remove(0)]).unwrap();
-            let stop = acceptor.stop();
+            let (acceptor, porter) = Acceptor::new().unwrap();
+            porter.open(vec![(0, listeners.remove(0))]);
             let (accepted, count) = mpsc::channel();
             let accepting = std::thread::spawn(move || {
                 acceptor.run(|_, connection| {
@@ -249,7 +311,7 @@ mod tests {
                 .map(|_| std::thread::spawn(move || connect_until_closed(address)))
                 .collect();
             std::thread::sleep(Duration::from_millis(20));
-            stop.stop();
+            porter.end();
             accepting.join().unwrap().unwrap();
             let served: usize = clients
                 .into_iter()

@@ -9,7 +9,7 @@ mod io;
 mod listener;
 mod unix;
 
-pub use accept::{Accepted, Acceptor, Stop};
+pub use accept::{Accepted, Acceptor, Porter};
 pub use connection::{Client, Settings, serve};
 pub use io::{Activity, Socket};
 pub use listener::{BindError, Listener, bind};

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use rustls::HandshakeKind;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::error::Failure;
+use crate::error::{Distrust, Failure};
 
 use super::facts::Facts;
 use super::generation::{Alpn, Generation};
 use super::stream::Stream;
+use super::{slot, verify};
 
 /// The name an origin must prove, and the SNI it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +22,10 @@ pub struct ServerName(rustls_pki_types::ServerName<'static>);
 pub enum HandshakeError {
     /// The origin's certificate is not to be believed.
     #[error("the origin's certificate was refused: {0}")]
-    Certificate(String),
+    Certificate(Distrust),
+    /// The origin asked for no certificate, and the binding wants to be asked.
+    #[error("the origin did not ask for a certificate")]
+    NotAsked,
     /// Anything else that was seen on the connection.
     #[error("the TLS handshake failed")]
     Failed(Failure),
@@ -46,15 +51,27 @@ pub async fn connect(
     tcp: TcpStream,
 ) -> Result<Stream, HandshakeError> {
     let connector = TlsConnector::from(generation.offering(alpn));
-    match connector.connect(name.0, tcp).await {
-        Ok(stream) => Ok(Stream::new(stream, Arc::new(Facts::default()))),
-        Err(error) => Err(
-            match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+    let facts = Arc::new(Facts::default());
+    let stream = slot::noting(&facts, connector.connect(name.0.clone(), tcp))
+        .await
+        .map_err(
+            |error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(rustls::Error::InvalidCertificate(reason)) => {
-                    HandshakeError::Certificate(reason.to_string())
+                    HandshakeError::Certificate(verify::explain(reason))
                 }
                 _ => HandshakeError::Failed(Failure::from(&error)),
             },
-        ),
+        )?;
+    let asked = match stream.get_ref().1.handshake_kind() {
+        Some(HandshakeKind::Resumed) => generation.recall(&name.0),
+        _ => {
+            generation.remember(name.0, facts.asked().is_some());
+            Some(facts.asked().is_some())
+        }
+    };
+    // What is not known of a resumed session was not asked for as far as anybody can say.
+    match generation.requires_request() && asked != Some(true) {
+        true => Err(HandshakeError::NotAsked),
+        false => Ok(Stream::new(stream, facts)),
     }
 }

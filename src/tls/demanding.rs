@@ -43,7 +43,7 @@ impl Demanding {
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, pem::private_key(here, key.as_bytes())?)?;
+            .with_single_cert(chain, pem::private_key(here, key.as_bytes(), None)?)?;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 

@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use humantime::format_rfc3339_seconds;
 
+use super::unusable::Unusable;
+
 /// Which of a binding's inputs a [`LoadError`] is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Input {
@@ -13,8 +15,12 @@ pub enum Input {
     Certificate,
     /// The key.
     Key,
+    /// The file with the key's password.
+    Password,
     /// The CA bundle.
     Ca,
+    /// The revocation lists.
+    Crl,
 }
 
 /// Why an identity, or whom it trusts, could not be loaded.
@@ -31,14 +37,20 @@ pub enum LoadError {
         source: io::Error,
     },
     /// A file holds no PEM at all.
-    #[error("{} is not PEM: it has no BEGIN line{}", path.display(), if *der { ", and looks like DER or PKCS#12" } else { "" })]
+    #[error("{} is not PEM: it has no BEGIN line", path.display())]
     NotPem {
         /// Which input the file is.
         input: Input,
         /// The file.
         path: PathBuf,
-        /// Whether it begins like a DER structure.
-        der: bool,
+    },
+    /// A file is something else.
+    #[error("{} is {}", path.display(), form.name())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        form: Unusable,
     },
     /// A file holds PEM, and not what is wanted of it.
     #[error("{} holds no {}, only: {}", path.display(), wanted(*input), found.join(", "))]
@@ -54,6 +66,12 @@ pub enum LoadError {
     #[error("the key in {} is encrypted", path.display())]
     Encrypted {
         /// The file.
+        path: PathBuf,
+    },
+    /// The password is another one.
+    #[error("the password for {} is wrong", path.display())]
+    WrongPassword {
+        /// The file that it is for.
         path: PathBuf,
     },
     /// PEM or DER that breaks off or makes no sense.
@@ -114,7 +132,11 @@ impl LoadError {
             | Self::NotPem { input, .. }
             | Self::NothingFound { input, .. }
             | Self::Damaged { input, .. } => *input,
-            Self::Encrypted { .. } | Self::UnusableKey { .. } | Self::Mismatch { .. } => Input::Key,
+            Self::WrongPassword { .. } => Input::Password,
+            Self::Unusable { .. }
+            | Self::Encrypted { .. }
+            | Self::UnusableKey { .. }
+            | Self::Mismatch { .. } => Input::Key,
             Self::Expired { .. } | Self::NotYetValid { .. } => Input::Certificate,
             Self::NoSystemRoots { .. } => Input::Ca,
         }
@@ -130,26 +152,20 @@ impl LoadError {
                 "let the user that mtlsd runs as read it: chgrp mtlsd FILE; chmod 640 FILE".to_owned()
             }
             Self::Read { .. } => return None,
-            Self::NotPem { input: Input::Key, path, der: true } => format!(
-                "convert it: openssl pkey -inform DER -in {0} -out {0}.pem, or for PKCS#12 \
-                 openssl pkcs12 -in {0} -nodes -out {0}.pem",
-                path.display()
-            ),
-            Self::NotPem { path, der: true, .. } => format!(
-                "convert it: openssl x509 -inform DER -in {0} -out {0}.pem, or for PKCS#12 \
-                 openssl pkcs12 -in {0} -nodes -out {0}.pem",
-                path.display()
-            ),
+            Self::Unusable { path, form } => form.help(path),
             Self::NotPem { .. } => "it must hold a -----BEGIN …----- block".to_owned(),
-            Self::NothingFound { input: Input::Key, found, .. } if found.iter().any(|l| l == "OPENSSH PRIVATE KEY") => {
-                "this is an OpenSSH key; convert a copy of it: ssh-keygen -p -m PEM -f COPY".to_owned()
-            }
             Self::NothingFound { input: Input::Key, .. } => {
                 "name the file that holds the private key with `key`".to_owned()
             }
+            Self::NothingFound { input: Input::Crl, .. } => {
+                "name the file that holds the X509 CRL blocks; from DER: openssl crl -inform DER -in CRL -out CRL.pem".to_owned()
+            }
             Self::NothingFound { .. } => "name the file that holds the CERTIFICATE blocks".to_owned(),
-            Self::Encrypted { path } => format!(
-                "mtlsd takes keys without a password; decrypt a copy: openssl pkey -in {} -out NEW",
+            Self::Encrypted { .. } => {
+                "write its password into a file of its own, and name that with `key_password_file`".to_owned()
+            }
+            Self::WrongPassword { path } => format!(
+                "the password is the first line of the file that `key_password_file` names; try it: openssl pkey -noout -passin file:PASSWORD_FILE -in {0}, or openssl pkcs12 -noout -passin file:PASSWORD_FILE -in {0}",
                 path.display()
             ),
             Self::Damaged { .. } => "was the file cut short while it was copied?".to_owned(),
@@ -178,5 +194,7 @@ fn wanted(input: Input) -> &'static str {
     match input {
         Input::Certificate | Input::Ca => "certificate",
         Input::Key => "private key",
+        Input::Password => "password",
+        Input::Crl => "revocation list",
     }
 }

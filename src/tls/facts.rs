@@ -8,9 +8,13 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rustls::{AlertDescription, Error};
+use rustls::{AlertDescription, Error, SignatureScheme};
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Name};
 
 use crate::error::Failure;
+
+use super::identity::Leaf;
 
 /// The memory of one connection; shared between its IO and the requests sent on it.
 #[derive(Debug, Default)]
@@ -18,6 +22,35 @@ pub struct Facts {
     read: AtomicU64,
     written: AtomicU64,
     failure: OnceLock<Failure>,
+    asked: OnceLock<Asked>,
+    // The origin's chain, leaf first.
+    peer: OnceLock<Vec<Leaf>>,
+}
+
+/// What an origin said when it asked for a certificate.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Asked {
+    /// The authorities it accepts; any, when it named none.
+    pub authorities: Vec<String>,
+    /// The signatures it accepts, as RFC 8446 section 4.2.3 names them.
+    pub schemes: Vec<String>,
+}
+
+impl Asked {
+    /// Of raw names, and the schemes that both sides know.
+    pub(super) fn new(authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Self {
+        let name = |raw: &&[u8]| match X509Name::from_der(raw) {
+            Ok((_, name)) => name.to_string(),
+            Err(_) => "a name that cannot be read".to_owned(),
+        };
+        Self {
+            authorities: authorities.iter().map(name).collect(),
+            schemes: schemes
+                .iter()
+                .map(|scheme| format!("{scheme:?}").to_ascii_lowercase())
+                .collect(),
+        }
+    }
 }
 
 impl Facts {
@@ -34,6 +67,28 @@ impl Facts {
     /// Why the connection ended; `None` while nothing was seen.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.get()
+    }
+
+    /// What the origin said when it asked for a certificate; `None` when it did not, or where the
+    /// handshake was short because a session was resumed.
+    pub fn asked(&self) -> Option<&Asked> {
+        self.asked.get()
+    }
+
+    /// The certificates that the origin presented, leaf first; none where a session was resumed.
+    pub fn peer(&self) -> &[Leaf] {
+        self.peer.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn asks(&self, asked: Asked) {
+        let _ = self.asked.set(asked);
+    }
+
+    pub(super) fn presents(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) {
+        let read = std::iter::once(leaf)
+            .chain(others)
+            .filter_map(|der| Leaf::parse(der).ok());
+        let _ = self.peer.set(read.collect());
     }
 
     // Plain loads and stores: only the connection's own IO writes.

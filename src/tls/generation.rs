@@ -1,35 +1,26 @@
 //! One successful loading of a binding's files: what every connection is made with, until the
 //! next one.
 
-use std::fs;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rustls::client::ResolvesClientCert;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, SignatureScheme};
-use zeroize::Zeroizing;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion, version};
+use rustls_pki_types::ServerName;
 
-use crate::config::{Source, Trust};
+use crate::config::{Source, TlsPolicy, TlsVersion, Trust};
 
 use super::error::{Input, LoadError};
 use super::identity::Identity;
-use super::trust;
-
-/// The content of a binding's files, read together.
-pub struct Inputs {
-    certificate: Vec<u8>,
-    key: Zeroizing<Vec<u8>>,
-    // Only where the trust is a file.
-    bundle: Option<Vec<u8>>,
-}
-
-/// Tells two contents apart without keeping either: a keyed hash, different in every process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fingerprint(u64);
+use super::inputs::Inputs;
+use super::remark::Remark;
+use super::verify::Verifier;
+use super::{pem, slot, trust};
 
 /// An identity, whom it trusts, and the TLS configuration made of both, with a session store of
 /// its own: tickets of one Generation are unknown to the next, so no resumed connection can
@@ -41,6 +32,11 @@ pub struct Generation {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     either: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
+    require_request: bool,
+    // Whether the origin of this name asked for a certificate in its last full handshake, which is
+    // all that can be said of a connection that resumes a session.
+    asking: Mutex<HashMap<ServerName<'static>, bool>>,
 }
 
 /// Which HTTP is offered to an origin (RFC 7301).
@@ -54,45 +50,6 @@ pub enum Alpn {
     Either,
 }
 
-impl Inputs {
-    /// Reads the files.
-    ///
-    /// # Errors
-    ///
-    /// [`LoadError::Read`], for the first that cannot be read.
-    pub fn read(source: &Source, trust: &Trust) -> Result<Self, LoadError> {
-        let certificate = read(Input::Certificate, &source.certificate)?;
-        let key = match source.key == source.certificate {
-            true => certificate.clone(),
-            false => read(Input::Key, &source.key)?,
-        };
-        let bundle = match trust {
-            Trust::Bundle(path) => Some(read(Input::Ca, path)?),
-            Trust::System | Trust::Mozilla => None,
-        };
-        Ok(Self {
-            certificate,
-            key: Zeroizing::new(key),
-            bundle,
-        })
-    }
-
-    /// Differs when any file differs.
-    pub fn fingerprint(&self) -> Fingerprint {
-        static KEYS: OnceLock<RandomState> = OnceLock::new();
-        let mut hasher = KEYS.get_or_init(RandomState::new).build_hasher();
-        for part in [
-            &self.certificate,
-            &*self.key,
-            self.bundle.as_ref().unwrap_or(&Vec::new()),
-        ] {
-            hasher.write_usize(part.len());
-            hasher.write(part);
-        }
-        Fingerprint(hasher.finish())
-    }
-}
-
 impl Generation {
     /// Makes the Generation with this number of what was read.
     ///
@@ -104,14 +61,10 @@ impl Generation {
         number: u64,
         source: &Source,
         trust: &Trust,
+        policy: &TlsPolicy,
         inputs: &Inputs,
     ) -> Result<Self, LoadError> {
-        let identity = Identity::parse(
-            &source.certificate,
-            &inputs.certificate,
-            &source.key,
-            &inputs.key,
-        )?;
+        let identity = Identity::parse(source, inputs)?;
         let roots = match trust {
             Trust::System => trust::system()?,
             Trust::Mozilla => trust::mozilla(),
@@ -120,11 +73,22 @@ impl Generation {
                 trust::bundle(path, bytes)?
             }
         };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(provider(policy));
+        let lists = match (&policy.crl, &inputs.crl) {
+            (Some(path), Some(bytes)) => pem::revocation_lists(path, bytes)?,
+            _ => Vec::new(),
+        };
+        let verifier = Verifier::new(Arc::clone(&roots), lists, policy, Arc::clone(&provider))
+            .map_err(|reason| LoadError::Damaged {
+                input: Input::Crl,
+                path: policy.crl.clone().unwrap_or_default(),
+                reason,
+            })?;
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions(policy))
             .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(Presents(identity.certified())));
         // The copies share one session store.
         let offering = |protocols: &[&str]| {
@@ -141,6 +105,9 @@ impl Generation {
             http1: offering(&["http/1.1"]),
             http2: offering(&["h2"]),
             either: offering(&["h2", "http/1.1"]),
+            roots,
+            require_request: policy.require_request,
+            asking: Mutex::default(),
         })
     }
 
@@ -152,6 +119,30 @@ impl Generation {
     /// The certificate that is presented.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What is odd about it at `now`.
+    pub fn remarks(&self, now: SystemTime) -> Vec<Remark> {
+        self.identity.remarks(&self.roots, now)
+    }
+
+    /// Whether an origin that asks for no certificate is refused.
+    pub(super) fn requires_request(&self) -> bool {
+        self.require_request
+    }
+
+    /// Remembers whether the origin called `name` asked for a certificate in a full handshake.
+    pub(super) fn remember(&self, name: ServerName<'static>, asked: bool) {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if asking.len() < MOST_NAMES || asking.contains_key(&name) {
+            asking.insert(name, asked);
+        }
+    }
+
+    /// Whether the origin called `name` asked for one in its last full handshake, if it is known.
+    pub(super) fn recall(&self, name: &ServerName<'static>) -> Option<bool> {
+        let asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        asking.get(name).copied()
     }
 
     /// Whether the certificate is valid at `now`; `path` is for the error.
@@ -191,7 +182,12 @@ impl Generation {
 struct Presents(Arc<CertifiedKey>);
 
 impl ResolvesClientCert for Presents {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+    fn resolve(
+        &self,
+        authorities: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        slot::asked(authorities, schemes);
         // Whether it is one of the authorities the origin named is for the origin to judge: its
         // answer is an alert with a reason, and staying silent would hide that.
         Some(Arc::clone(&self.0))
@@ -202,28 +198,24 @@ impl ResolvesClientCert for Presents {
     }
 }
 
-fn read(input: Input, path: &Path) -> Result<Vec<u8>, LoadError> {
-    read_regular(path).map_err(|source| LoadError::Read {
-        input,
-        path: path.to_owned(),
-        source,
-    })
+fn provider(policy: &TlsPolicy) -> CryptoProvider {
+    let mut provider = default_provider();
+    if !policy.post_quantum {
+        provider
+            .kx_groups
+            .retain(|group| group.name() != kx_group::X25519MLKEM768.name());
+    }
+    provider
 }
 
-/// The content of a file of a sensible size. Opening a pipe or a device could wait for ever, and
-/// with it every other binding's rotation.
-fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+fn versions(policy: &TlsPolicy) -> &'static [&'static SupportedProtocolVersion] {
+    const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+    match (policy.min, policy.max) {
+        (TlsVersion::Tls12, TlsVersion::Tls12) => &BOTH[1..],
+        (TlsVersion::Tls13, _) => &BOTH[..1],
+        (TlsVersion::Tls12, TlsVersion::Tls13) => BOTH,
     }
-    if metadata.len() > LARGEST {
-        return Err(io::Error::other(format!(
-            "it is larger than {LARGEST} bytes"
-        )));
-    }
-    fs::read(path)
 }
 
-/// A bundle of all authorities there are has a quarter of a megabyte.
-const LARGEST: u64 = 16 * 1024 * 1024;
+/// A wildcard may cover any number of names; more than the session store has are of no use.
+const MOST_NAMES: usize = 256;

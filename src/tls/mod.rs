@@ -1,19 +1,29 @@
 //! Identities, whom to trust, and TLS connections. The only room that knows rustls.
 
+mod chain;
 mod connect;
 mod demanding;
 mod error;
 mod facts;
 mod generation;
 mod identity;
+mod inputs;
 mod pem;
+mod pkcs12;
+mod remark;
+mod slot;
 mod stream;
 mod trust;
+mod unusable;
+mod verify;
 
 pub use connect::{HandshakeError, ServerName, connect};
 pub use demanding::{Demanding, call_without_certificate};
 pub use error::{Input, LoadError};
-pub use facts::Facts;
-pub use generation::{Alpn, Fingerprint, Generation, Inputs};
+pub use facts::{Asked, Facts};
+pub use generation::{Alpn, Generation};
 pub use identity::{Identity, Leaf};
+pub use inputs::{Fingerprint, Inputs};
+pub use remark::Remark;
 pub use stream::Stream;
+pub use unusable::Unusable;

@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
+use pkcs8::pkcs5;
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+};
+use zeroize::Zeroizing;
 
 use super::error::{Input, LoadError};
+use super::unusable::Unusable;
 
 /// Every certificate in `bytes`, in the order of the file; at least one.
 pub fn certificates(
@@ -13,7 +18,7 @@ pub fn certificates(
     path: &Path,
     bytes: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, LoadError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(bytes)
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(without_mark(bytes))
         .collect::<Result<_, _>>()
         .map_err(|error| damaged(input, path, &error))?;
     match chain.is_empty() {
@@ -22,31 +27,100 @@ pub fn certificates(
     }
 }
 
-/// The first private key in `bytes`: PKCS#8, PKCS#1 or SEC1, not encrypted.
-pub fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, LoadError> {
+/// Every revocation list in `bytes`; at least one.
+pub fn revocation_lists(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(without_mark(bytes))
+        .collect::<Result<_, _>>()
+        .map_err(|error| damaged(Input::Crl, path, &error))?;
+    match lists.is_empty() {
+        true => Err(nothing_found(Input::Crl, path, bytes)),
+        false => Ok(lists),
+    }
+}
+
+/// The first private key in `bytes`: PKCS#8, encrypted or not, PKCS#1 or SEC1.
+pub fn private_key(
+    path: &Path,
+    bytes: &[u8],
+    password: Option<&[u8]>,
+) -> Result<PrivateKeyDer<'static>, LoadError> {
+    let bytes = without_mark(bytes);
+    let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
     // PKCS#1 and SEC1 keys say inside the block that they are encrypted.
-    let text = String::from_utf8_lossy(bytes);
-    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
-        return Err(LoadError::Encrypted {
+    if text.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err(LoadError::Unusable {
             path: path.to_owned(),
+            form: Unusable::EncryptedTraditional,
         });
     }
     match PrivateKeyDer::from_pem_slice(bytes) {
         Ok(key) => Ok(key),
+        Err(pem::Error::NoItemsFound) if text.contains(ENCRYPTED) => decrypt(path, &text, password),
         Err(pem::Error::NoItemsFound) => Err(nothing_found(Input::Key, path, bytes)),
         Err(error) => Err(damaged(Input::Key, path, &error)),
+    }
+}
+
+/// The key in an encrypted PKCS#8 block (RFC 5958 section 3).
+fn decrypt(
+    path: &Path,
+    text: &str,
+    password: Option<&[u8]>,
+) -> Result<PrivateKeyDer<'static>, LoadError> {
+    let password = password.ok_or_else(|| LoadError::Encrypted {
+        path: path.to_owned(),
+    })?;
+    // The reader of PEM knows the plain label only; what it makes of the block is the same.
+    let plain = text.replace(ENCRYPTED, "PRIVATE KEY");
+    let block = PrivatePkcs8KeyDer::from_pem_slice(plain.as_bytes())
+        .map_err(|error| damaged(Input::Key, path, &error))?;
+    let sealed =
+        pkcs8::EncryptedPrivateKeyInfoRef::try_from(block.secret_pkcs8_der()).map_err(|error| {
+            LoadError::Damaged {
+                input: Input::Key,
+                path: path.to_owned(),
+                reason: format!("as encrypted PKCS#8: {error}"),
+            }
+        })?;
+    match sealed.decrypt(password) {
+        Ok(key) => Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into()),
+        Err(pkcs8::Error::EncryptedPrivateKey(
+            pkcs5::Error::UnsupportedAlgorithm { .. }
+            | pkcs5::Error::AlgorithmParametersInvalid { .. }
+            | pkcs5::Error::NoPbes1CryptSupport,
+        )) => Err(LoadError::Unusable {
+            path: path.to_owned(),
+            form: Unusable::EncryptionScheme,
+        }),
+        // A wrong password yields a wrong padding, or what is no key.
+        Err(_) => Err(LoadError::WrongPassword {
+            path: path.to_owned(),
+        }),
     }
 }
 
 fn nothing_found(input: Input, path: &Path, bytes: &[u8]) -> LoadError {
     let found = labels(bytes);
     let path = path.to_owned();
-    if found.is_empty() {
-        // A DER structure is a SEQUENCE with a long-form length.
-        let der = matches!(bytes, [0x30, 0x80..=0x84, ..]);
-        return LoadError::NotPem { input, path, der };
+    let form = match (bytes, found.as_slice()) {
+        ([], _) => Some(Unusable::Empty),
+        (bytes, []) => Unusable::of(bytes),
+        (_, [label]) => Unusable::labelled(input, label),
+        _ => None,
+    };
+    match form {
+        Some(form) => LoadError::Unusable { path, form },
+        None if found.is_empty() => LoadError::NotPem { input, path },
+        None => LoadError::NothingFound { input, path, found },
     }
-    LoadError::NothingFound { input, path, found }
+}
+
+/// Without the byte order mark that some editors put in front.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 fn damaged(input: Input, path: &Path, error: &pem::Error) -> LoadError {
@@ -85,3 +159,5 @@ fn labels(bytes: &[u8]) -> Vec<String> {
     }
     labels
 }
+
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";

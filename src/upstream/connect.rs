@@ -95,6 +95,7 @@ impl Dial<'_> {
             }
             Ok(stream) => Ok((stream, address)),
             Err(HandshakeError::Certificate(reason)) => Err(ForwardError::Certificate(reason)),
+            Err(HandshakeError::NotAsked) => Err(ForwardError::NotAsked),
             Err(HandshakeError::Failed(failure)) => Err(ForwardError::Handshake(failure)),
         }
     }

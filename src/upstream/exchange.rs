@@ -19,8 +19,8 @@ use super::pool::Lease;
 /// Why there is no answer, and what is known about the attempt.
 pub struct Unanswered {
     pub error: ForwardError,
-    /// The request, when it never left.
-    pub unsent: Option<Request<Upload>>,
+    /// Whether the request never left.
+    pub unsent: bool,
     /// Whether the connection ended (rather than a wait).
     pub ended: bool,
     /// Whether the origin says that it has not looked at the request.
@@ -73,9 +73,9 @@ pub async fn exchange(
     };
     match waited {
         Ok(Ok(response)) => Ok(response),
-        Err(error) => Err(unanswered(error, None, false)),
+        Err(error) => Err(unanswered(error, false, false)),
         Ok(Err(mut failed)) => {
-            let unsent = failed.take_message();
+            let unsent = failed.take_message().is_some();
             let cause = http2_cause(failed.error());
             let error = explain(failed.error(), cause, &upload, facts.failure());
             Err(Unanswered {

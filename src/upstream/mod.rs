@@ -16,7 +16,8 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 use crate::body::Upload;
 use crate::config::{Authority, Binding, ConnectTo, Limits, Protocol, Retry, Timeouts};
@@ -46,11 +47,18 @@ pub struct Upstream {
     settings: Rc<Settings>,
     pool: RefCell<Rc<Pool>>,
     worker: usize,
-    ask: Rc<Ask>,
+    house: Rc<dyn House>,
 }
 
-/// Asks the worker with this index to give up a connection of this binding.
-pub type Ask = dyn Fn(usize);
+/// What one worker's side of a binding can ask of the rest of the process.
+pub trait House {
+    /// Asks the worker with this index to give up a connection of this binding.
+    fn give_up_one(&self, worker: usize);
+
+    /// Has the files of this binding looked at, because an origin refused the certificate. The
+    /// answer is the number of the Generation in use then; there is none when the process ends.
+    fn suspect(&self) -> oneshot::Receiver<u64>;
+}
 
 /// What the user decided about this binding's connections.
 struct Settings {
@@ -111,7 +119,12 @@ pub struct Trace {
 
 impl Upstream {
     /// The upstream of `binding` on the worker with this index, under `published`.
-    pub fn new(binding: &Binding, published: Published, worker: usize, ask: Rc<Ask>) -> Self {
+    pub fn new(
+        binding: &Binding,
+        published: Published,
+        worker: usize,
+        house: Rc<dyn House>,
+    ) -> Self {
         let settings = Rc::new(Settings {
             timeouts: binding.timeouts,
             limits: binding.limits,
@@ -123,12 +136,12 @@ impl Upstream {
             protocol: binding.protocol,
             retry: binding.retry,
         });
-        let pool = Pool::new(Rc::clone(&settings), published, worker, Rc::clone(&ask));
+        let pool = Pool::new(Rc::clone(&settings), published, worker, Rc::clone(&house));
         Self {
             settings,
             pool: RefCell::new(pool),
             worker,
-            ask,
+            house,
         }
     }
 
@@ -136,8 +149,13 @@ impl Upstream {
     /// closed at once, busy ones when they are done.
     pub fn publish(&self, published: Published) {
         let settings = Rc::clone(&self.settings);
-        let pool = Pool::new(settings, published, self.worker, Rc::clone(&self.ask));
+        let pool = Pool::new(settings, published, self.worker, Rc::clone(&self.house));
         self.pool.replace(pool).retire();
+    }
+
+    /// Closes idle connections at once, busy ones when they are done: the binding is gone.
+    pub fn retire(&self) {
+        self.pool.borrow().retire();
     }
 
     /// Gives up a connection for another worker: an idle one now, or the next one that would
@@ -178,17 +196,25 @@ impl Upstream {
         let want = self.want(upgrades, http2);
         let mut request = Request::from_parts(head, upload);
         let mut fresh = false;
+        let mut suspected = false;
         loop {
-            let mut lease = self
+            let connected = self
                 .connection(&target, want, public_only, fresh, trace)
-                .await?;
+                .await;
+            let mut lease = match connected {
+                Ok(lease) => lease,
+                Err(error) if !suspected && self.has_newer(&error, trace).await => {
+                    suspected = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if grpc && !lease.is_stream() {
                 lease.give_back();
                 return Err(ForwardError::Grpc);
             }
-            // Only a reused connection can have ended without anybody having noticed, so only
-            // then is a copy of the head worth its cost.
-            let copy = lease.is_reused().then(|| Copy::of(&request));
+            let reused = lease.is_reused();
+            let copy = Copy::of(&request);
             let upload = request.body().share();
             if let Some(gate) = upload.gate().cloned() {
                 hyper::ext::on_informational(&mut request, move |informational| {
@@ -197,55 +223,64 @@ impl Upstream {
                     }
                 });
             }
-            let unanswered = match exchange::exchange(
-                &mut lease,
-                request,
-                upload,
-                &self.settings.timeouts,
-                alarm,
-            )
-            .await
-            {
+            let timeouts = &self.settings.timeouts;
+            let answer = exchange::exchange(&mut lease, request, upload, timeouts, alarm).await;
+            request = match answer {
                 Ok(response)
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrades =>
                 {
                     return Err(ForwardError::Upgrade);
                 }
-                Ok(response) => {
-                    let misdirected = response.status() == StatusCode::MISDIRECTED_REQUEST;
-                    match copy.filter(|copy| misdirected && self.may_repeat(copy)) {
-                        // RFC 9110 section 15.5.20: the connection was the wrong one for this host.
-                        Some(copy) => {
-                            request = Request::from_parts(copy.head, copy.upload);
-                            fresh = true;
-                            continue;
-                        }
-                        None => return Ok(Inbound { response, lease }),
-                    }
+                // RFC 9110 section 15.5.20: the connection was the wrong one for this host.
+                Ok(response)
+                    if response.status() == StatusCode::MISDIRECTED_REQUEST
+                        && reused
+                        && self.may_repeat(&copy) =>
+                {
+                    copy.again()
                 }
-                Err(unanswered) => unanswered,
+                Ok(response) => return Ok(Inbound { response, lease }),
+                Err(unanswered) if reused && self.has_second_chance(&unanswered, &copy) => {
+                    copy.again()
+                }
+                // Whom the origin does not let in, it has not listened to either.
+                Err(unanswered)
+                    if !suspected
+                        && self.may_repeat(&copy)
+                        && self.has_newer(&unanswered.error, trace).await =>
+                {
+                    suspected = true;
+                    copy.again()
+                }
+                Err(unanswered) => return Err(unanswered.error),
             };
-            request = self.second_chance(unanswered, copy)?;
             fresh = true;
         }
     }
 
-    /// The request again, if it may be sent once more.
-    fn second_chance(
-        &self,
-        unanswered: Unanswered,
-        copy: Option<Copy>,
-    ) -> Result<Request<Upload>, ForwardError> {
-        let Some(copy) = copy.filter(|copy| self.may_repeat(copy)) else {
-            return Err(unanswered.error);
+    /// Whether an origin's refusal was met by files that make a newer Generation than the one it
+    /// refused. Every worker uses that by the time this is known.
+    async fn has_newer(&self, error: &ForwardError, trace: &Trace) -> bool {
+        let refused = match error {
+            ForwardError::Handshake(Failure::Alert(alert, _))
+            | ForwardError::Terminated(Failure::Alert(alert, _)) => {
+                CERTIFICATE_ALERTS.contains(alert)
+            }
+            _ => false,
         };
-        let unsent = unanswered.unsent.is_some() || unanswered.refused;
+        if !refused {
+            return false;
+        }
+        let answer = timeout(self.settings.timeouts.connect, self.house.suspect()).await;
+        matches!((answer, trace.generation.get()), (Ok(Ok(newest)), Some(used)) if newest > used)
+    }
+
+    /// Whether a request that went out on a reused connection may be sent once more.
+    fn has_second_chance(&self, unanswered: &Unanswered, copy: &Copy) -> bool {
+        let unsent = unanswered.unsent || unanswered.refused;
         let unseen = unanswered.ended && !unanswered.wrote;
         let safe = unanswered.ended && !unanswered.read && is_safe(&copy.head.method);
-        match unsent || unseen || safe {
-            true => Ok(Request::from_parts(copy.head, copy.upload)),
-            false => Err(unanswered.error),
-        }
+        self.may_repeat(copy) && (unsent || unseen || safe)
     }
 
     /// Whether a request may go out again as far as the user and its body are concerned.
@@ -371,6 +406,10 @@ impl Copy {
             upload: request.body().share(),
         }
     }
+
+    fn again(self) -> Request<Upload> {
+        Request::from_parts(self.head, self.upload)
+    }
 }
 
 /// Methods that a request may be repeated with though the origin may have acted on it.
@@ -378,5 +417,9 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
+/// The alerts of an origin that does not like the certificate it was shown, or misses one (RFC 8446
+/// section 6.2): bad, unsupported, revoked, expired, unknown, of an unknown authority, without
+/// access, required.
+const CERTIFICATE_ALERTS: [u8; 8] = [42, 43, 44, 45, 46, 48, 49, 116];
 /// The alert of an origin that speaks none of the protocols it was offered (RFC 7301 section 3.2).
 const NO_APPLICATION_PROTOCOL: u8 = 120;

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -22,7 +22,7 @@ use crate::tls::Generation;
 use super::connect::{Made, Wire};
 use super::shared::{Flight, Shared, Stream};
 use super::slots::{Hold, Permit, Slots};
-use super::{Ask, Published, Settings};
+use super::{House, Published, Settings};
 
 use lane::{Connection, Idle, Lane};
 use lease::Held;
@@ -35,7 +35,7 @@ pub struct Pool {
     settings: Rc<Settings>,
     published: Published,
     worker: usize,
-    ask: Rc<Ask>,
+    house: Rc<dyn House>,
     retired: Cell<bool>,
     // How many connections other workers asked for while there was none idle.
     owed: Cell<usize>,
@@ -92,13 +92,13 @@ impl Pool {
         settings: Rc<Settings>,
         published: Published,
         worker: usize,
-        ask: Rc<Ask>,
+        house: Rc<dyn House>,
     ) -> Rc<Self> {
         Rc::new(Self {
             settings,
             published,
             worker,
-            ask,
+            house,
             retired: Cell::new(false),
             owed: Cell::new(0),
             begged: Cell::new(None),
@@ -180,9 +180,8 @@ impl Pool {
         fresh: bool,
         deadline: Instant,
     ) -> Result<Acquired, ForwardError> {
-        let age = self.settings.limits.connection_age;
         if !fresh {
-            let ready = self.with_lane(target, |lane| lane.stream(|shared| shared.has_room(), age));
+            let ready = self.with_lane(target, |lane| lane.stream(|shared| shared.has_room()));
             if let Some(stream) = ready {
                 return Ok(Acquired::Connection(self.hand_out_stream(target, stream)));
             }
@@ -209,7 +208,7 @@ impl Pool {
         }
         // At the limit, a full connection is better than none: what is too much for the origin
         // waits its turn in there.
-        match self.with_lane(target, |lane| lane.stream(|_| !fresh, age)) {
+        match self.with_lane(target, |lane| lane.stream(|_| !fresh)) {
             Some(stream) => Ok(Acquired::Connection(self.hand_out_stream(target, stream))),
             None => self.wait(target, true, deadline).await,
         }
@@ -249,9 +248,7 @@ impl Pool {
     ) -> Option<Lease> {
         loop {
             let mut connection = self.pop(target)?.connection;
-            if connection.sender.is_closed()
-                || connection.born.elapsed() > self.settings.limits.connection_age
-            {
+            if connection.sender.is_closed() || connection.ends <= Instant::now() {
                 continue;
             }
             // The connection's own task may not have run since its last answer ended.
@@ -340,16 +337,27 @@ impl Pool {
         };
         let begged_lately = self.begged.get().is_some_and(|when| when.elapsed() < pause);
         if self.slots().has_idle(richest) {
-            (self.ask)(richest);
+            self.house.give_up_one(richest);
         } else if self.open() == 0 && !begged_lately {
             self.begged.set(Some(Instant::now()));
-            (self.ask)(richest);
+            self.house.give_up_one(richest);
         }
     }
 
     /// What a connection keeps while it is open.
     pub fn hold(&self, permit: Permit) -> Hold {
         Slots::hold(&self.published.slots, self.worker, permit)
+    }
+
+    /// When a connection that is made now takes its last request: when it has reached its age, or
+    /// before its certificate expires, so that no origin meets an expired one. A certificate that
+    /// is in use though it has expired sets no end.
+    fn ends(&self) -> Instant {
+        let age = self.settings.limits.connection_age;
+        let leaf = self.generation().identity().leaf();
+        let left = leaf.not_after.duration_since(SystemTime::now());
+        let left = left.map_or(age, |left| left.saturating_sub(BEFORE_EXPIRY));
+        Instant::now() + age.min(left)
     }
 
     fn open(&self) -> usize {
@@ -361,7 +369,7 @@ impl Pool {
         let sender = match made.wire {
             Wire::Http1(sender) => sender,
             Wire::Http2(sender, most) => {
-                let shared = Shared::new(sender, made.facts, made.address, most);
+                let shared = Shared::new(sender, made.facts, made.address, most, self.ends());
                 let stream = shared.open();
                 if !self.retired.get() {
                     self.with_lane(target, |lane| lane.shared.push(shared));
@@ -375,7 +383,7 @@ impl Pool {
             task: made.task,
             facts: made.facts,
             address: made.address,
-            born: Instant::now(),
+            ends: self.ends(),
         };
         self.hand_out(target, connection, false)
     }
@@ -395,7 +403,7 @@ impl Pool {
     }
 
     fn take_back(self: &Rc<Self>, target: &Arc<Authority>, connection: Connection) {
-        let too_old = connection.born.elapsed() > self.settings.limits.connection_age;
+        let too_old = connection.ends <= Instant::now();
         if self.retired.get() || too_old || connection.sender.is_closed() {
             return;
         }
@@ -463,7 +471,6 @@ impl Pool {
     /// Whether any is left idle.
     fn drop_overdue(&self, idle: Duration) -> bool {
         let now = Instant::now();
-        let age = self.settings.limits.connection_age;
         let mut overdue = Vec::new();
         let mut ended = Vec::new();
         let mut left = false;
@@ -472,13 +479,13 @@ impl Pool {
             for lane in lanes.iter_mut() {
                 let over = |one: &mut Idle| {
                     now - one.since > idle
-                        || now - one.connection.born > age
+                        || one.connection.ends <= now
                         || one.connection.sender.is_closed()
                 };
                 overdue.extend(lane.idle.extract_if(.., over));
                 let over = |one: &mut Rc<Shared>| {
                     one.idle_since().is_some_and(|since| now - since > idle)
-                        || one.is_older_than(age)
+                        || one.is_over(now)
                         || one.is_closed()
                 };
                 ended.extend(lane.shared.extract_if(.., over));
@@ -509,5 +516,7 @@ impl Pool {
     }
 }
 
+/// So long before its certificate expires a connection is done.
+const BEFORE_EXPIRY: Duration = Duration::from_secs(5);
 /// So many idle connections to one origin are kept per worker.
 const MOST_IDLE: usize = 256;

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
@@ -19,7 +18,7 @@ pub struct Shared {
     sender: SendRequest<Upload>,
     facts: Arc<Facts>,
     address: SocketAddr,
-    born: Instant,
+    ends: Instant,
     // What the origin allows at once (RFC 9113 section 5.1.2); kept up to date by the connection.
     most: Rc<Cell<usize>>,
     streams: Cell<usize>,
@@ -43,12 +42,13 @@ impl Shared {
         facts: Arc<Facts>,
         address: SocketAddr,
         most: Rc<Cell<usize>>,
+        ends: Instant,
     ) -> Rc<Self> {
         Rc::new(Self {
             sender,
             facts,
             address,
-            born: Instant::now(),
+            ends,
             most,
             streams: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -65,8 +65,8 @@ impl Shared {
         self.streams.get() < self.most.get()
     }
 
-    pub fn is_older_than(&self, age: Duration) -> bool {
-        self.born.elapsed() > age
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.ends <= now
     }
 
     /// Since when nothing is under way on it; `None` while something is.

@@ -116,8 +116,24 @@ fn every_mistake_in_a_binding_is_named() {
             "mtlsd.toml:5:1: unknown key `verify` in [bindings.a] / origins are always verified; name the authority that issued theirs with `ca`",
         ),
         (
-            "pins = []",
-            "mtlsd.toml:5:1: unknown key `pins` in [bindings.a] / this key is not part of this version",
+            "pins = [\"sha256//AAAA\"]",
+            "mtlsd.toml:5:9: `pins`: expected \"sha256//\" and the base64 of 32 bytes, or 64 hexadecimal digits, found \"sha256//AAAA\"",
+        ),
+        (
+            "verify_names = \"a b\"",
+            "mtlsd.toml:5:16: `verify_names`: `a b` is not a host name, an address or a URI such as \"spiffe://a/b\"",
+        ),
+        (
+            "tls_max = \"1.1\"",
+            "mtlsd.toml:5:11: `tls_max`: expected one of 1.2, 1.3, found \"1.1\"; did you mean \"1.3\"?",
+        ),
+        (
+            "tls_min = \"1.3\"\ntls_max = \"1.2\"",
+            "mtlsd.toml:5:11: `tls_min` is above `tls_max`",
+        ),
+        (
+            "admin = \"x\"",
+            "mtlsd.toml:5:1: unknown key `admin` in [bindings.a] / this key is not part of this version",
         ),
         (
             "certificate_id = \"x\"",
@@ -210,7 +226,7 @@ fn every_mistake_in_a_binding_is_named() {
         ("key = \"\"", "mtlsd.toml:5:7: `key`: a path is not empty"),
         (
             "key = \"credential:x\"",
-            "mtlsd.toml:5:7: `key`: systemd credentials are not part of this version; name the file",
+            "mtlsd.toml:5:7: `key`: there is no $CREDENTIALS_DIRECTORY: run under systemd, with LoadCredential=x:FILE in the unit",
         ),
         (
             "certificate_dir = \"d\"",

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
@@ -48,7 +47,8 @@ pub struct Connection {
     pub task: AbortHandle,
     pub facts: Arc<Facts>,
     pub address: SocketAddr,
-    pub born: Instant,
+    /// When it takes its last request.
+    pub ends: Instant,
 }
 
 impl Lane {
@@ -64,10 +64,10 @@ impl Lane {
     }
 
     /// A stream on the connection that has the fewest, of those that `suit`.
-    pub fn stream(&mut self, suit: impl Fn(&Shared) -> bool, age: Duration) -> Option<Stream> {
-        let usable = |shared: &&Rc<Shared>| {
-            !shared.is_closed() && !shared.is_older_than(age) && suit(shared)
-        };
+    pub fn stream(&mut self, suit: impl Fn(&Shared) -> bool) -> Option<Stream> {
+        let now = Instant::now();
+        let usable =
+            |shared: &&Rc<Shared>| !shared.is_closed() && !shared.is_over(now) && suit(shared);
         let shared = self
             .shared
             .iter()

@@ -1,0 +1,167 @@
+//! Has the running daemon use what the files say: new Generations, and new configurations.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use crate::config::{Binding, Config, ConfigError, Draft, LogSettings};
+use crate::reload::{Daemon, Reloader};
+use crate::route::Routes;
+use crate::server::{BindError, Porter};
+use crate::systemd;
+use crate::tls::Generation;
+use crate::upstream::{Published, Slots};
+
+use super::announce::announce;
+use super::plan::{Descent, Entries, Move, Plan, begin};
+use super::worker::{Address, Command};
+use super::{Validity, identities};
+
+/// The reload thread's hands.
+pub struct Operator {
+    pub source: Option<ConfigSource>,
+    pub plan: Arc<Plan>,
+    pub entries: Entries,
+    pub workers: Vec<Address>,
+    pub porter: Porter,
+    pub log: LogSettings,
+}
+
+/// A configuration file, and what it held when it was last judged.
+pub struct ConfigSource {
+    pub path: PathBuf,
+    pub seen: Option<String>,
+}
+
+/// Why a new configuration is not used.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{}", .0.render())]
+    Mistakes(#[from] ConfigError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+impl Daemon for Operator {
+    fn publish(&mut self, binding: usize, generation: &Arc<Generation>) {
+        let binding = &self.plan.bindings[binding];
+        let published = Published {
+            generation: Arc::clone(generation),
+            slots: Slots::new(binding.limits.connections.get(), self.workers.len()),
+        };
+        self.tell_all(|done| {
+            Command::Publish(binding.name.as_str().into(), published.clone(), done)
+        });
+    }
+
+    fn configuration(&self) -> Option<PathBuf> {
+        self.source.as_ref().map(|source| source.path.clone())
+    }
+
+    fn reconfigure(&mut self, reloaders: &mut Vec<Reloader>) {
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        let path = source.path.clone();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                // Said once: an editor may be between deleting and writing, or it may stay away.
+                if source.seen.take().is_some() {
+                    tracing::error!(path = %path.display(), %error, "cannot read the configuration, the one before stays in use");
+                }
+                return;
+            }
+        };
+        if source.seen.as_ref() == Some(&text) {
+            return;
+        }
+        source.seen = Some(text.clone());
+        if let Err(refused) = self.apply(Draft::parse(&path, text), reloaders) {
+            tracing::error!(path = %path.display(), error = %refused, "refused the new configuration, the one before stays in use");
+        }
+    }
+}
+
+impl Operator {
+    /// Uses the configuration in `draft`: all of it, or nothing.
+    fn apply(&mut self, draft: Draft, reloaders: &mut Vec<Reloader>) -> Result<(), Refused> {
+        let old = Arc::clone(&self.plan);
+        let kept = |binding: &Binding| {
+            let same_name = |other: &Binding| other.name == binding.name;
+            let index = old.bindings.iter().position(same_name)?;
+            old.bindings[index].is_like(binding).then_some(index)
+        };
+        let (config, loaded) =
+            identities(draft, Validity::Wished, |binding| kept(binding).is_some())?;
+        let Move {
+            entries,
+            open,
+            close,
+        } = self.entries.towards(&config)?;
+        // Nothing can fail from here on.
+        self.warn_of_the_rest(&config);
+        let mut before: Vec<_> = reloaders.drain(..).map(Some).collect();
+        let mut origins = Vec::new();
+        for (binding, loaded) in config.bindings.iter().zip(loaded) {
+            match (loaded, kept(binding)) {
+                (Some(reloader), _) => {
+                    origins.push(begin(&reloader, binding, self.workers.len()));
+                    reloaders.push(reloader);
+                }
+                (None, Some(index)) => {
+                    origins.push(Descent::Kept(index));
+                    reloaders.extend(before[index].take());
+                }
+                (None, None) => unreachable!("what is not kept was loaded"),
+            }
+        }
+        let plan = Arc::new(Plan {
+            routes: Arc::new(Routes::new(&config.bindings)),
+            bindings: config.bindings,
+            origins,
+            doors: entries.doors.clone(),
+            access: old.access.clone(),
+            access_is_json: old.access_is_json,
+            reload: old.reload.clone(),
+        });
+        // Nobody new comes in by a door that is gone, and nobody by one that is not known yet.
+        self.porter.close(close);
+        self.tell_all(|done| Command::Follow(Arc::clone(&plan), done));
+        let is_new = |index: usize| matches!(plan.origins[index], Descent::New(..));
+        let status = announce(&plan, reloaders, &open, is_new);
+        self.porter.open(open);
+        self.plan = plan;
+        self.entries = entries;
+        systemd::status(&status);
+        tracing::info!(
+            bindings = self.plan.bindings.len(),
+            "using the new configuration"
+        );
+        Ok(())
+    }
+
+    /// Says what a running process cannot change.
+    fn warn_of_the_rest(&self, config: &Config) {
+        if config.workers.get() != self.workers.len() {
+            tracing::warn!("`workers` has changed: restart to use it");
+        }
+        if config.log != self.log {
+            tracing::warn!("[log] has changed: restart to use it");
+        }
+    }
+
+    /// Tells every worker, and waits until all have done it.
+    fn tell_all(&self, command: impl Fn(std::sync::mpsc::SyncSender<()>) -> Command) {
+        let (done, taken) = sync_channel(self.workers.len());
+        let told = self
+            .workers
+            .iter()
+            .filter(|worker| worker.commands.send(command(done.clone())).is_ok())
+            .count();
+        drop(done);
+        // A worker that ends instead takes the process with it; its sender goes too.
+        taken.iter().take(told).count();
+    }
+}
