@@ -89,8 +89,8 @@ function withTrailers(_, response) {
   response.end("and then a trailer");
 }
 
-function longHeader(_, response) {
-  response.setHeader("x-long", "v".repeat(60 * 1024));
+function longHeader(_, response, parameters) {
+  response.setHeader("x-long", "v".repeat(Number(parameters.get("size"))));
   response.end("long");
 }
 

@@ -10,10 +10,9 @@ MIB = bytes(range(256)) * 4096
 
 def run(checks, world):
     url = f"ws://{world.address('chat')}"
-    shared = {"host": "localhost", "port": world.shared_port}
     ways = {
         "own port": (url, {}),
-        "shared listener": ("ws://chat", shared),
+        "shared listener": (f"ws://chat.localhost:{world.shared_port}", {}),
         # With CONNECT to port 80, as every proxy of WebSockets is asked.
         "proxy=": ("ws://chat.test", {"proxy": world.url("chat")}),
     }
