@@ -11,6 +11,8 @@ from checks import PATIENCE, Wrong, expect
 from world import SPEAKS, arrived
 
 VERSIONS = {"HTTP/1.1": "--http1.1", "HTTP/2": "--http2-prior-knowledge"}
+# One request for each run of curl: that of Debian 12 fails by itself when it uses a connection of
+# --http2-prior-knowledge again, whatever the server.
 ORIGINS = {"one": "HTTP/1.1", "two": "HTTP/2"}
 EVENTS = 5
 
@@ -109,7 +111,7 @@ def bodies(checks, world, name, flag, binding):
 def heads(checks, world, name, flag, binding):
     with checks(f"{name}, HEAD"):
         answer = curl(world, flag, "-I", world.url(binding, "/me"))
-        expect((answer.status, answer.body[:0]), (200, b""), "the answer")
+        expect(answer.status, 200, "the status")
         expect(f"x-version: {SPEAKS[binding]}" in answer.head, True, "what the head has")
         expect("content-length: " in answer.head, True, "whether the head has a length")
     for code in (204, 304):

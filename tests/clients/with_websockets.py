@@ -1,5 +1,7 @@
 """The websockets package of Python. The other side, in feed.py, is the same package's server."""
 
+import socket
+
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -12,7 +14,8 @@ def run(checks, world):
     url = f"ws://{world.address('chat')}"
     ways = {
         "own port": (url, {}),
-        "shared listener": (f"ws://chat.localhost:{world.shared_port}", {}),
+        # The URL names the binding, and no resolver has to know it.
+        "shared listener": ("ws://chat", {"sock": connection(world.shared_port)}),
         # With CONNECT to port 80, as every proxy of WebSockets is asked.
         "proxy=": ("ws://chat.test", {"proxy": world.url("chat")}),
     }
@@ -23,6 +26,10 @@ def run(checks, world):
                 expect(feed.recv(PATIENCE), message, "the echo")
     both_ping(checks, url)
     both_close(checks, world, url)
+
+
+def connection(port):
+    return socket.create_connection(("localhost", port), timeout=PATIENCE)
 
 
 def joined(url, proxy=None, **options):

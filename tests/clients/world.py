@@ -177,6 +177,10 @@ key         = "{self.client[1]}"
     def socket(self, binding):
         return str(self.directory / f"{binding}.sock")
 
+    def complaints(self):
+        """What mtlsd logged beyond its good news."""
+        return [line for line in self.log.read_text().splitlines() if '"INFO"' not in line]
+
     def end(self):
         """Ends what was started, the origins last, by their process ids."""
         for process in reversed(self.running):
