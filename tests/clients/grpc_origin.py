@@ -53,13 +53,26 @@ def fail(request, context):
 
 
 def hang(request, context):
-    """Sends one message, and then nothing. Notes whether the call ended before its patience did."""
+    """Sends one message, and then nothing, until the call is ended or its own patience is."""
     ended = threading.Event()
-    context.add_callback(ended.set)
+
+    def end():
+        note(request, b"ended")
+        ended.set()
+
+    # Noted here, and not after the message: a call that ends while the message is on its way is
+    # not resumed.
+    if not context.add_callback(end):
+        end()
     yield b"here"
-    outcome = b"ended" if ended.wait(PATIENCE) else b"went on"
+    if not ended.wait(PATIENCE):
+        note(request, b"went on")
+
+
+def note(request, outcome):
+    """The first word on a call is the last."""
     with changed:
-        outcomes[request] = outcome
+        outcomes.setdefault(request, outcome)
         changed.notify_all()
 
 
