@@ -66,7 +66,7 @@ impl Dial<'_> {
         match timeout_at(deadline, self.handshake(generation, reached)).await {
             Ok(connected) => {
                 let (stream, address) = connected?;
-                drive(stream.keep(hold), address).await
+                drive(stream.keep(hold), address, self.settings.max_header_size).await
             }
             Err(_) => Err(ForwardError::TimeoutConnecting(
                 self.settings.timeouts.connect,
@@ -132,7 +132,11 @@ impl Dial<'_> {
 }
 
 /// Speaks HTTP on the connection, from a task that ends with it.
-async fn drive(stream: tls::Stream, address: SocketAddr) -> Result<Made, ForwardError> {
+async fn drive(
+    stream: tls::Stream,
+    address: SocketAddr,
+    max_header_size: usize,
+) -> Result<Made, ForwardError> {
     let facts = stream.facts();
     let failed = |error: hyper::Error| ForwardError::Protocol(error.to_string());
     let ended = move |result: hyper::Result<()>| {
@@ -145,6 +149,7 @@ async fn drive(stream: tls::Stream, address: SocketAddr) -> Result<Made, Forward
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(max_header_size).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
@@ -161,7 +166,9 @@ async fn drive(stream: tls::Stream, address: SocketAddr) -> Result<Made, Forward
         });
         (Wire::Http2(sender, most), task)
     } else {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(max_header_size)
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
         let task = tokio::task::spawn_local(async move { ended(connection.with_upgrades().await) });

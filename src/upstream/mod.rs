@@ -68,6 +68,7 @@ struct Settings {
     server_name: Option<(Arc<Authority>, Box<str>)>,
     connect_to: Option<ConnectTo>,
     allow_private: bool,
+    max_header_size: usize,
     protocol: Protocol,
     retry: Retry,
 }
@@ -133,6 +134,7 @@ impl Upstream {
             }),
             connect_to: binding.connect_to.clone(),
             allow_private: binding.allow_private,
+            max_header_size: binding.max_header_size,
             protocol: binding.protocol,
             retry: binding.retry,
         });
