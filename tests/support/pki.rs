@@ -28,12 +28,20 @@ impl Issued {
 
 impl Ca {
     pub fn new() -> Self {
+        Self::with(KeyPair::generate().unwrap())
+    }
+
+    /// The authority of this name whose key is in `pem`.
+    pub fn of(pem: &str) -> Self {
+        Self::with(KeyPair::from_pem(pem).unwrap())
+    }
+
+    fn with(key: KeyPair) -> Self {
         let mut params = CertificateParams::default();
         params
             .distinguished_name
             .push(DnType::CommonName, "test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         Self {
             issuer: Issuer::new(params, key),
