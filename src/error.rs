@@ -103,7 +103,10 @@ impl Distrust {
             Self::RevocationListExpired => {
                 "fetch the list again; mtlsd takes it as soon as the file changes"
             }
-            Self::BadSignature | Self::Algorithm | Self::Usage | Self::Other(_) => {
+            Self::BadSignature => {
+                "an authority of the same name and another key may have issued it: is the file of `ca` up to date?"
+            }
+            Self::Algorithm | Self::Usage | Self::Other(_) => {
                 "the origin has to have its certificate issued again"
             }
             Self::Pin(_) => {

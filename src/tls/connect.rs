@@ -59,6 +59,9 @@ pub async fn connect(
                 Some(rustls::Error::InvalidCertificate(reason)) => {
                     HandshakeError::Certificate(verify::explain(reason))
                 }
+                Some(rustls::Error::InvalidCertRevocationList(reason)) => {
+                    HandshakeError::Certificate(verify::explain_list(reason))
+                }
                 _ => HandshakeError::Failed(Failure::from(&error)),
             },
         )?;

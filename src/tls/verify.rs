@@ -9,8 +9,8 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
-    SignatureScheme,
+    CertRevocationListError, CertificateError, DigitallySignedStruct, DistinguishedName, Error,
+    OtherError, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use x509_parser::extensions::GeneralName;
@@ -190,6 +190,15 @@ pub fn explain(error: &CertificateError) -> Distrust {
             None => Distrust::Other(other.to_string()),
         },
         other => Distrust::Other(other.to_string()),
+    }
+}
+
+/// What rustls says of a revocation list while it judges a certificate by it.
+pub fn explain_list(error: &CertRevocationListError) -> Distrust {
+    match error {
+        // One of that name, by another key.
+        CertRevocationListError::BadSignature => Distrust::RevocationUnknown,
+        other => Distrust::Other(format!("`crl`: {other:?}")),
     }
 }
 

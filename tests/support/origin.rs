@@ -14,9 +14,24 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::pki::Ca;
+use super::pki::{Ca, Issued};
 
 pub type Tls = StreamOwned<ServerConnection, TcpStream>;
+
+/// What an origin does with a connection, given the client's serial, the connection's number and
+/// whom to tell of requests.
+pub trait Serve:
+    Fn(&mut Tls, &str, usize, &dyn Fn(Option<&Request>)) -> io::Result<()> + Send + Sync + 'static
+{
+}
+
+impl<F> Serve for F where
+    F: Fn(&mut Tls, &str, usize, &dyn Fn(Option<&Request>)) -> io::Result<()>
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 /// The origin; it goes on until the test ends.
 pub struct Origin {
@@ -89,44 +104,39 @@ impl Origin {
         })
     }
 
+    /// The same with this certificate, whose chain is sent as it is.
+    pub fn presenting(ca: &Ca, served: &Issued) -> Self {
+        let config = server_config(ca, served, true, rustls::ALL_VERSIONS);
+        Self::over(config, answer_serial())
+    }
+
+    /// The same, and asks no client for a certificate.
+    pub fn indifferent(ca: &Ca) -> Self {
+        let config = server_config(ca, &ca.issue("origin"), false, rustls::ALL_VERSIONS);
+        Self::over(config, answer_serial())
+    }
+
+    /// The same in these versions of TLS.
+    pub fn speaking(ca: &Ca, versions: &[&'static rustls::SupportedProtocolVersion]) -> Self {
+        let config = server_config(ca, &ca.issue("origin"), true, versions);
+        Self::over(config, answer_serial())
+    }
+
     /// Does with every request what `handle` does; the request's body has been read.
     pub fn with(
         ca: &Ca,
         handle: impl Fn(&Request, &mut Tls) -> io::Result<Then> + Send + Sync + 'static,
     ) -> Self {
-        Self::raw(ca, move |tls, serial, connection, note| {
-            loop {
-                note(None);
-                let Some(request) = read_request(tls, serial, connection)? else {
-                    return Ok(());
-                };
-                note(Some(&request));
-                match handle(&request, tls)? {
-                    Then::Keep => {}
-                    Then::Close => return Ok(()),
-                    Then::CloseAfter(pause) => {
-                        note(None);
-                        std::thread::sleep(pause);
-                        return Ok(());
-                    }
-                    Then::Cut => {
-                        tls.sock.shutdown(Shutdown::Both)?;
-                        return Err(io::ErrorKind::ConnectionAborted.into());
-                    }
-                }
-            }
-        })
+        Self::raw(ca, each(handle))
     }
 
     /// Does with every connection what `serve` does, from the first byte of the application on.
-    pub fn raw(
-        ca: &Ca,
-        serve: impl Fn(&mut Tls, &str, usize, &dyn Fn(Option<&Request>)) -> io::Result<()>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Self {
-        let config = server_config(ca);
+    pub fn raw(ca: &Ca, serve: impl Serve) -> Self {
+        let config = server_config(ca, &ca.issue("origin"), true, rustls::ALL_VERSIONS);
+        Self::over(config, serve)
+    }
+
+    fn over(config: Arc<ServerConfig>, serve: impl Serve) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State::default());
@@ -174,6 +184,42 @@ impl Origin {
     }
 }
 
+/// Answers every request with the serial it saw.
+fn answer_serial() -> impl Serve {
+    each(|request, tls| {
+        answer(tls, &request.serial)?;
+        Ok(Then::Keep)
+    })
+}
+
+/// Does with every request on a connection what `handle` does.
+fn each(
+    handle: impl Fn(&Request, &mut Tls) -> io::Result<Then> + Send + Sync + 'static,
+) -> impl Serve {
+    move |tls, serial, connection, note| {
+        loop {
+            note(None);
+            let Some(request) = read_request(tls, serial, connection)? else {
+                return Ok(());
+            };
+            note(Some(&request));
+            match handle(&request, tls)? {
+                Then::Keep => {}
+                Then::Close => return Ok(()),
+                Then::CloseAfter(pause) => {
+                    note(None);
+                    std::thread::sleep(pause);
+                    return Ok(());
+                }
+                Then::Cut => {
+                    tls.sock.shutdown(Shutdown::Both)?;
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+            }
+        }
+    }
+}
+
 /// Writes a complete answer with this text.
 pub fn answer(tls: &mut Tls, text: &str) -> io::Result<()> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
@@ -181,22 +227,33 @@ pub fn answer(tls: &mut Tls, text: &str) -> io::Result<()> {
     tls.flush()
 }
 
-fn server_config(ca: &Ca) -> Arc<ServerConfig> {
-    let server = ca.issue("origin");
+fn server_config(
+    ca: &Ca,
+    served: &Issued,
+    asks: bool,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap())
         .unwrap();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier.build().unwrap())
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .unwrap();
+    let builder = match asks {
+        true => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .unwrap(),
+        ),
+        false => builder.with_no_client_auth(),
+    };
+    let chain = CertificateDer::pem_slice_iter(served.chain.as_bytes());
+    let config = builder
         .with_single_cert(
-            vec![CertificateDer::from_pem_slice(server.chain.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap(),
+            chain.map(Result::unwrap).collect(),
+            PrivateKeyDer::from_pem_slice(served.key.as_bytes()).unwrap(),
         )
         .unwrap();
     Arc::new(config)

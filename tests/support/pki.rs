@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SerialNumber};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData, SerialNumber,
+};
 
 /// A certificate authority.
 pub struct Ca {
@@ -24,30 +26,70 @@ impl Issued {
     pub fn pem(&self) -> String {
         format!("{}{}", self.chain, self.key)
     }
+
+    /// The same with the certificate of its issuer behind it.
+    pub fn with(mut self, issuer: &Ca) -> Self {
+        self.chain.push_str(&issuer.pem);
+        self
+    }
+
+    /// The hash of its key, as curl writes it.
+    pub fn pin(&self) -> String {
+        let key = KeyPair::from_pem(&self.key).unwrap();
+        let hash =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key.subject_public_key_info());
+        format!("sha256//{}", data_encoding::BASE64.encode(hash.as_ref()))
+    }
 }
 
 impl Ca {
     pub fn new() -> Self {
-        Self::with(KeyPair::generate().unwrap())
+        Self::authority(|_| {})
+    }
+
+    /// A root that is a little different.
+    pub fn authority(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::with(KeyPair::generate().unwrap(), change)
     }
 
     /// The authority of this name whose key is in `pem`.
     pub fn of(pem: &str) -> Self {
-        Self::with(KeyPair::from_pem(pem).unwrap())
+        Self::with(KeyPair::from_pem(pem).unwrap(), |_| {})
     }
 
-    fn with(key: KeyPair) -> Self {
-        let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "test CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    fn with(key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = Self::params("test CA");
+        change(&mut params);
         let pem = params.self_signed(&key).unwrap().pem();
         Self {
             issuer: Issuer::new(params, key),
             pem,
             next: AtomicU64::new(0x4000),
         }
+    }
+
+    /// An authority below this one.
+    pub fn intermediate(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = Self::params(name);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+            next: AtomicU64::new(0x8000),
+        }
+    }
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    pub fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
     }
 
     /// A certificate that is good for clients, and for servers on this machine.
