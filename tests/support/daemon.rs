@@ -142,12 +142,40 @@ impl Daemon {
 
     /// The largest resident memory it has had, in KiB.
     pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// How many files it has open, how many threads, and how many KiB of memory.
+    pub fn holds(&self) -> (usize, usize, u64) {
+        let count = |what: &str| {
+            fs::read_dir(format!("/proc/{}/{what}", self.pid()))
+                .unwrap()
+                .count()
+        };
+        (count("fd"), count("task"), self.status("VmRSS:"))
+    }
+
+    /// How many directories it watches.
+    pub fn watches(&self) -> usize {
+        let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).unwrap();
+        infos
+            .filter_map(|info| fs::read_to_string(info.ok()?.path()).ok())
+            .map(|info| {
+                info.lines()
+                    .filter(|line| line.starts_with("inotify "))
+                    .count()
+            })
+            .sum()
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        line.unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap()
     }
 
     /// Waits until it has ended.

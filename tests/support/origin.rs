@@ -8,10 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, ServerConnection,
+    StreamOwned,
+};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::pki::{Ca, Issued};
@@ -122,6 +127,33 @@ impl Origin {
         Self::over(config, answer_serial())
     }
 
+    /// The same, and lets only the client in whose serial is in `wanted`. In TLS 1.3 a client learns
+    /// that it is refused after it has sent its request. Each connection is good for one.
+    pub fn choosy(ca: &Ca, wanted: Arc<Mutex<String>>) -> Self {
+        let config = server_config(ca, &ca.issue("origin"), true, rustls::ALL_VERSIONS);
+        let mut config = Arc::unwrap_or_clone(config);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots(ca), provider);
+        let choosy = Choosy {
+            inner: verifier.build().unwrap(),
+            wanted,
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(config.crypto_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        config = builder
+            .with_client_cert_verifier(Arc::new(choosy))
+            .with_cert_resolver(Arc::clone(&config.cert_resolver));
+        // A resumed session would not be judged again.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let serve = each(|request, tls| {
+            answer(tls, &request.serial)?;
+            Ok(Then::Close)
+        });
+        Self::over(Arc::new(config), serve)
+    }
+
     /// Does with every request what `handle` does; the request's body has been read.
     pub fn with(
         ca: &Ca,
@@ -227,6 +259,68 @@ pub fn answer(tls: &mut Tls, text: &str) -> io::Result<()> {
     tls.flush()
 }
 
+fn roots(ca: &Ca) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap())
+        .unwrap();
+    Arc::new(roots)
+}
+
+/// Lets one client in.
+#[derive(Debug)]
+struct Choosy {
+    inner: Arc<dyn ClientCertVerifier>,
+    wanted: Arc<Mutex<String>>,
+}
+
+impl ClientCertVerifier for Choosy {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        if serial(leaf) != *self.wanted.lock().unwrap() {
+            return Err(rustls::CertificateError::Revoked.into());
+        }
+        self.inner.verify_client_cert(leaf, others, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, leaf, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, leaf, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// A certificate's serial number.
+fn serial(der: &CertificateDer<'_>) -> String {
+    let (_, leaf) = X509Certificate::from_der(der).unwrap();
+    let bytes = leaf.raw_serial().iter();
+    bytes.map(|byte| format!("{byte:02X}")).collect()
+}
+
 fn server_config(
     ca: &Ca,
     served: &Issued,
@@ -234,16 +328,12 @@ fn server_config(
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap())
-        .unwrap();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .unwrap();
     let builder = match asks {
         true => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            WebPkiClientVerifier::builder_with_provider(roots(ca), provider)
                 .build()
                 .unwrap(),
         ),
@@ -269,19 +359,20 @@ fn connection(
     tcp.set_nodelay(true)?;
     let mut server = ServerConnection::new(config).map_err(io::Error::other)?;
     while server.is_handshaking() {
-        server.complete_io(&mut tcp)?;
+        if let Err(error) = server.complete_io(&mut tcp) {
+            // What lies unread at the close would reset the connection, and its alert with it.
+            tcp.shutdown(Shutdown::Write)?;
+            tcp.set_read_timeout(Some(Duration::from_secs(2)))?;
+            let mut waste = [0; 4096];
+            while matches!(tcp.read(&mut waste), Ok(1..)) {}
+            return Err(error);
+        }
     }
     if server.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
         state.resumed.fetch_add(1, Relaxed);
     }
     let serial = match server.peer_certificates().and_then(|chain| chain.first()) {
-        Some(der) => {
-            let (_, leaf) = X509Certificate::from_der(der).map_err(io::Error::other)?;
-            leaf.raw_serial()
-                .iter()
-                .map(|byte| format!("{byte:02X}"))
-                .collect()
-        }
+        Some(der) => self::serial(der),
         None => String::new(),
     };
     let mut tls = StreamOwned::new(server, tcp);
