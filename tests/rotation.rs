@@ -109,6 +109,8 @@ fn rotate(certificate: &str, key: &str, write: impl Fn(&Path, &Issued, usize)) {
         for _ in 0..8 {
             scope.spawn(|| load_with_http2(address, &over, &done));
         }
+        // Whatever goes wrong, the load must end.
+        let _over = support::OnDrop(|| over.store(true, Relaxed));
         let mut old = first;
         for swap in 1..=swaps() {
             let before = done.load(Relaxed);
@@ -144,7 +146,6 @@ fn rotate(certificate: &str, key: &str, write: impl Fn(&Path, &Issued, usize)) {
             });
             old = new;
         }
-        over.store(true, Relaxed);
     });
     assert!(
         daemon.lines("request failed").is_empty(),

@@ -29,6 +29,15 @@ pub fn wait_for<T, S: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Res
     }
 }
 
+/// Does something at the end of a scope, however it is left.
+pub struct OnDrop<F: Fn()>(pub F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
 /// A number from the environment, for the long form of a test.
 pub fn scale(variable: &str, default: usize) -> usize {
     std::env::var(variable)
