@@ -321,7 +321,7 @@ fn serial(der: &CertificateDer<'_>) -> String {
     bytes.map(|byte| format!("{byte:02X}")).collect()
 }
 
-fn server_config(
+pub fn server_config(
     ca: &Ca,
     served: &Issued,
     asks: bool,
