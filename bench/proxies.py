@@ -277,9 +277,10 @@ class Envoy(Proxy):
                   "match_typed_subject_alt_names": [
                       {"san_type": "DNS", "matcher": {"exact": HOST}}]}
         tls = {"@type": extension("transport_sockets.tls", "UpstreamTlsContext"),
-               "sni": HOST,
+               "sni": HOST, "max_session_keys": 1024,
                "common_tls_context": {
-                   "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+                   "tls_params": {"tls_minimum_protocol_version": "TLSv1_3",
+                                  "tls_maximum_protocol_version": "TLSv1_3"},
                    "tls_certificates": [certificate], "validation_context": verify,
                    "alpn_protocols": ["h2" if task.http2_out else "http/1.1"]}}
         protocol = "http2_protocol_options" if task.http2_out else "http_protocol_options"
