@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod store;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -28,6 +30,12 @@ pub enum Command {
     Check(Check),
     /// Write a configuration file to start from
     Init(Init),
+    /// Manage the client certificates that bindings name by their id
+    #[command(subcommand)]
+    MtlsCertificate(store::MtlsCertificate),
+    /// Manage client certificates and CA bundles
+    #[command(subcommand)]
+    Cert(store::Cert),
     /// Print the version
     Version,
 }

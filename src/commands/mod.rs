@@ -1,5 +1,6 @@
 //! One small file per subcommand: arguments in, an exit code out.
 
+pub mod certificate;
 pub mod check;
 pub mod demo;
 pub mod init;
@@ -20,6 +21,8 @@ pub enum Exit {
     Success,
     /// Something failed that may pass; a supervisor should try again.
     Failure,
+    /// The command line makes no sense.
+    Usage,
     /// The configuration is wrong (`EX_CONFIG` of sysexits.h); trying again changes nothing.
     Config,
 }
@@ -29,6 +32,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Success => Self::SUCCESS,
             Exit::Failure => Self::FAILURE,
+            Exit::Usage => Self::from(2),
             Exit::Config => Self::from(78),
         }
     }

@@ -18,6 +18,7 @@ mod origin;
 mod read;
 mod section;
 mod settings;
+mod stored;
 mod web_origin;
 
 use std::num::NonZeroUsize;
@@ -34,6 +35,7 @@ pub use mistake::{ConfigError, Mistake, Place};
 pub use name::{BindingName, HostPrefix};
 pub use origin::{Allowed, Domain, Origin};
 pub use read::Draft;
+pub use stored::{CertificateId, StorePath};
 pub use web_origin::{WebOrigin, WebOrigins};
 
 /// Everything the daemon was told.
