@@ -27,11 +27,12 @@ const NEIGHBOURS: [(&str, &str); 5] = [
 ];
 
 /// Crates with one home, where their types stay.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 7] = [
     ("rustls", &["tls"]),
     ("tokio_rustls", &["tls"]),
     ("notify", &["watch"]),
     ("toml", &["config"]),
+    ("jsonc_parser", &["config"]),
     ("sd_notify", &["systemd"]),
     ("rcgen", &["demo"]),
 ];

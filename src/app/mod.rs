@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
-use crate::config::{Binding, Config, ConfigError, Draft, Listen, Mistake, Place};
+use crate::config::{Binding, Config, ConfigError, Draft, Listen, LogSettings, Mistake, Place};
 use crate::log;
 use crate::reload::Reloader;
 use crate::route::{Entrance, Routes};
@@ -97,6 +97,9 @@ pub fn load(mut draft: Draft, validity: Validity) -> Result<Loaded, ConfigError>
 }
 
 fn mistake(binding: &Binding, error: &LoadError) -> Mistake {
+    if let Some(mistake) = not_stored(binding, error) {
+        return mistake;
+    }
     let place: &Place = match error.input() {
         Input::Certificate => &binding.places.certificate,
         Input::Key => &binding.places.key,
@@ -112,6 +115,28 @@ fn mistake(binding: &Binding, error: &LoadError) -> Mistake {
         true => mistake.may_pass(),
         false => mistake,
     }
+}
+
+/// What is said when the certificate store lacks what the binding names.
+fn not_stored(binding: &Binding, error: &LoadError) -> Option<Mistake> {
+    let id = binding.stored.as_ref()?;
+    let missing = matches!(error, LoadError::Read { input: Input::Certificate, source, .. }
+        if source.kind() == io::ErrorKind::NotFound);
+    if !missing {
+        return None;
+    }
+    let store = binding.source.certificate.parent()?.display();
+    let message = format!(
+        "binding \"{}\": there is no certificate {id} in the store {store}",
+        binding.name
+    );
+    let help = "`mtlsd mtls-certificate list` shows those there are; another store is named with \
+                --store or MTLSD_STORE";
+    Some(
+        Mistake::new(binding.places.certificate.clone(), message)
+            .help(help)
+            .may_pass(),
+    )
 }
 
 /// Everything that is ready to run: ports bound, identities loaded.
@@ -197,6 +222,27 @@ impl App {
             doors,
             listeners,
         })
+    }
+
+    /// What is logged, and how.
+    pub fn log(&self) -> &LogSettings {
+        &self.config.log
+    }
+
+    /// Each binding's own addresses, as they were bound.
+    pub fn listening(&self) -> impl Iterator<Item = (&Binding, Vec<&Listener>)> {
+        self.config
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(index, binding)| {
+                let own = self
+                    .doors
+                    .iter()
+                    .zip(&self.listeners)
+                    .filter(move |(door, _)| door.entrance == Entrance::Own(index));
+                (binding, own.map(|(_, listener)| listener).collect())
+            })
     }
 
     /// Serves until a signal or `stop` ends it.

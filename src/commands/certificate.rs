@@ -14,7 +14,7 @@ use crate::cli::store::{
     Cert, CertReplace, CertUpload, Delete, List, MtlsCertificate, Replace, Show, StoreFlag, Target,
     Upload, UploadAuthority,
 };
-use crate::config::{Binding, CertificateId, ConfigError, Draft, StorePath, Trust};
+use crate::config::{Binding, CertificateId, ConfigError, Draft, Given, StorePath, Trust};
 use crate::store::{CertificateName, Entry, Kind, Store, StoreError, Which};
 use crate::tls::{LoadError, Material};
 
@@ -203,7 +203,12 @@ fn delete(arguments: Delete) -> Result<(), CommandError> {
 /// Refuses to delete what the configuration at `config` needs. One that has mistakes may need
 /// anything.
 fn refuse_used(entry: &Entry, config: &Path, store: &StorePath) -> Result<(), CommandError> {
-    let configuration = Draft::read(config)
+    let given = Given {
+        store: store.clone(),
+        ..Given::file(config)
+    };
+    let configuration = given
+        .read()
         .and_then(Draft::finish)
         .map_err(CommandError::Config)?;
     let uses = |binding: &&Binding| {

@@ -3,10 +3,12 @@
 pub mod certificate;
 pub mod check;
 pub mod demo;
+mod given;
 pub mod init;
 pub mod run;
 pub mod version;
 pub mod welcome;
+mod workerd;
 
 use std::error::Error;
 use std::process::ExitCode;

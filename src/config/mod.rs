@@ -10,16 +10,19 @@ mod binding;
 mod defaults;
 mod find;
 mod flags;
+mod grant;
 pub mod keys;
 mod listen;
 mod mistake;
 mod name;
 mod origin;
 mod read;
+mod roots;
 mod section;
 mod settings;
 mod stored;
 mod web_origin;
+mod wrangler;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -35,8 +38,10 @@ pub use mistake::{ConfigError, Mistake, Place};
 pub use name::{BindingName, HostPrefix};
 pub use origin::{Allowed, Domain, Origin};
 pub use read::Draft;
+pub use roots::Given;
 pub use stored::{CertificateId, StorePath};
 pub use web_origin::{WebOrigin, WebOrigins};
+pub use wrangler::Project;
 
 /// Everything the daemon was told.
 #[derive(Clone, Debug)]
@@ -141,6 +146,8 @@ pub struct Binding {
     pub allow: Vec<Allowed>,
     /// The certificate and its key.
     pub source: Source,
+    /// Where `source` is a file of the certificate store: which certificate it is.
+    pub stored: Option<CertificateId>,
     /// Whom to believe about the origin.
     pub trust: Trust,
     /// SNI and the name to verify, where not the origin's host.
