@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod store;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -28,6 +30,12 @@ pub enum Command {
     Check(Check),
     /// Write a configuration file to start from
     Init(Init),
+    /// Manage the client certificates that bindings name by their id
+    #[command(subcommand)]
+    MtlsCertificate(store::MtlsCertificate),
+    /// Manage client certificates and CA bundles
+    #[command(subcommand)]
+    Cert(store::Cert),
     /// Print the version
     Version,
 }
@@ -39,6 +47,7 @@ Examples:
   mtlsd run                                  the file ./mtlsd.toml or /etc/mtlsd/mtlsd.toml
   mtlsd run --to https://api.example --cert client.crt --key client.key
                                              no file: curl http://localhost:8080/
+  mtlsd run --wrangler wrangler.toml         the bindings of a Workers project, each on a port of its own
 
 Signals: SIGTERM and SIGINT finish what has begun and end, a second one ends at once; SIGHUP looks
 at every certificate again (files that change are noticed without it).
@@ -67,9 +76,20 @@ pub struct Run {
     /// With --to: whom to trust about the origin: "system", "mozilla", or a PEM bundle
     #[arg(long, env = "MTLSD_CA", value_name = "CA", requires = "to")]
     pub ca: Option<String>,
-    /// With --to: where to listen [default: localhost:8080]
-    #[arg(long, env = "MTLSD_LISTEN", value_name = "ADDRESS", requires = "to")]
-    pub listen: Option<String>,
+    /// With --to: where to listen [default: localhost:8080]. Otherwise NAME=ADDRESS: where the
+    /// binding of this name listens; may be repeated
+    #[arg(long, env = "MTLSD_LISTEN", value_name = "[NAME=]ADDRESS")]
+    pub listen: Vec<String>,
+    /// Add the bindings of a Workers project: its wrangler.toml, wrangler.json or wrangler.jsonc.
+    /// Prints what to write into a workerd configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    pub wrangler: Option<PathBuf>,
+    /// With --wrangler: the environment of the project
+    #[arg(short, long, value_name = "NAME", requires = "wrangler")]
+    pub env: Option<String>,
+    /// Where the store is
+    #[command(flatten)]
+    pub store: store::StoreFlag,
 }
 
 /// Makes everything it needs in a private temporary directory, and removes it at the end.
@@ -94,6 +114,15 @@ pub struct Check {
     /// Print nothing when all is well
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
+    /// Add the bindings of a Workers project, as `run` does
+    #[arg(long, value_name = "FILE")]
+    pub wrangler: Option<PathBuf>,
+    /// With --wrangler: the environment of the project
+    #[arg(short, long, value_name = "NAME", requires = "wrangler")]
+    pub env: Option<String>,
+    /// Where the store is
+    #[command(flatten)]
+    pub store: store::StoreFlag,
 }
 
 /// Writes a commented configuration file with one binding.

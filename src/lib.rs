@@ -15,7 +15,7 @@
 //! | 4 | [`app`], [`demo`] | build everything from a configuration, start the threads, supervise, drain |
 //! | 3 | [`proxy`], [`reload`] | answer one request; keep the identities fresh |
 //! | 2 | [`upstream`] | the pool under one Generation, connecting, sending and retrying |
-//! | 1 | [`tls`], [`route`], [`head`], [`server`], [`watch`], [`systemd`] | mechanism |
+//! | 1 | [`tls`], [`route`], [`head`], [`server`], [`watch`], [`store`], [`systemd`] | mechanism |
 //! | 0 | [`config`], [`log`], [`body`], [`lifecycle`], [`error`] | vocabulary |
 
 pub mod cli;
@@ -32,6 +32,7 @@ pub mod upstream;
 pub mod head;
 pub mod route;
 pub mod server;
+pub mod store;
 pub mod systemd;
 pub mod tls;
 pub mod watch;

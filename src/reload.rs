@@ -37,10 +37,10 @@ pub trait Daemon {
     /// Has the binding with this index use a Generation; returns when every worker does.
     fn publish(&mut self, binding: usize, generation: &Arc<Generation>);
 
-    /// The configuration file, where there is one.
-    fn configuration(&self) -> Option<PathBuf>;
+    /// The files that the configuration is taken from.
+    fn configuration(&self) -> Vec<PathBuf>;
 
-    /// Looks at the configuration file again, and replaces `reloaders` if that changed the
+    /// Looks at them again, and replaces `reloaders` if that changed the
     /// bindings.
     fn reconfigure(&mut self, reloaders: &mut Vec<Reloader>);
 }
@@ -119,7 +119,11 @@ fn follow(reloaders: &[Reloader], watcher: &mut Watcher, daemon: &impl Daemon) {
         .iter()
         .enumerate()
         .flat_map(|(index, reloader)| reloader.paths().map(move |path| (index, path)))
-        .chain(configuration.as_deref().map(|path| (CONFIGURATION, path)));
+        .chain(
+            configuration
+                .iter()
+                .map(|path| (CONFIGURATION, path.as_path())),
+        );
     for (directory, error) in watcher.follow(paths) {
         tracing::warn!(directory = %directory.display(), %error, "cannot watch; its files are polled");
     }

@@ -60,7 +60,7 @@ pub enum By {
     Origin,
     /// The origin's authority or an exact entry of `allow`.
     Name,
-    /// A wildcard of `allow`: whoever controls the domain's DNS chooses the address.
+    /// A wildcard of `allow`, or the leave to reach any public origin: whoever controls the domain's DNS chooses the address.
     Wildcard,
 }
 
@@ -72,6 +72,9 @@ pub struct Routes {
     exact: HashMap<Authority, usize>,
     // Deepest first.
     wildcards: Vec<(Domain, usize)>,
+    // The one binding that may reach any public origin, where there is one and no other: of two,
+    // neither has a better claim to a URL on the shared listener.
+    anywhere: Option<usize>,
 }
 
 /// What a binding is called and where it leads.
@@ -81,6 +84,7 @@ struct Destinations {
     origin: Option<(Arc<Authority>, String)>,
     exact: Vec<Arc<Authority>>,
     wildcards: Vec<Domain>,
+    anywhere: bool,
 }
 
 impl Routes {
@@ -104,11 +108,14 @@ impl Routes {
         }
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.as_str().len()));
         wildcards.sort_by_key(|(domain, _)| std::cmp::Reverse(domain.depth()));
+        let mut anywhere = (0..bindings.len()).filter(|at| bindings[*at].anywhere);
+        let anywhere = anywhere.next().filter(|_| anywhere.next().is_none());
         Self {
             bindings,
             prefixes,
             exact,
             wildcards,
+            anywhere,
         }
     }
 
@@ -136,7 +143,10 @@ impl Routes {
                     return Ok(route(index, target, by));
                 }
                 if !at.is_named_by(&authority) && !binding.is_called(&authority) {
-                    return Err(binding.foreign(&authority));
+                    return match binding.anywhere {
+                        true => Ok(to_anywhere(index, &authority, port)),
+                        false => Err(binding.foreign(&authority)),
+                    };
                 }
                 authority
             }
@@ -206,6 +216,13 @@ impl Routes {
         let port = at.host_port(&host);
         match (asked, self.claim(&host, port)) {
             (Asked::Host(_), Some(route)) if route.by == By::Name => Ok(self.with_base_path(route)),
+            (Asked::Url { https, authority }, _) if !at.is_named_by(&authority) => {
+                let port = url_port(https, &authority);
+                let anywhere = self
+                    .anywhere
+                    .map(|index| to_anywhere(index, &authority, port));
+                anywhere.ok_or_else(|| self.nameless(&format!("\"{}\"", host.host())))
+            }
             _ => Err(self.nameless(&format!("\"{}\"", host.host()))),
         }
     }
@@ -283,10 +300,12 @@ impl Destinations {
     fn new(binding: &Binding) -> Self {
         let mut exact = Vec::new();
         let mut wildcards = Vec::new();
+        let mut anywhere = false;
         for allowed in &binding.allow {
             match allowed {
                 Allowed::Exact(authority) => exact.push(Arc::clone(authority)),
                 Allowed::Below(domain) => wildcards.push(domain.clone()),
+                Allowed::Public => anywhere = true,
             }
         }
         let origin = binding.origin.as_ref();
@@ -296,6 +315,7 @@ impl Destinations {
             origin: origin.map(|origin| (Arc::clone(&origin.authority), origin.to_string())),
             exact,
             wildcards,
+            anywhere,
         }
     }
 
@@ -340,6 +360,7 @@ impl Destinations {
     fn foreign(&self, asked: &AuthorityRef<'_>) -> ForwardError {
         let leads = match &self.origin {
             Some((_, url)) => format!("it leads to {url}"),
+            None if self.anywhere => "it reaches public origins by whole URLs only".to_owned(),
             None => "it has no `origin`".to_owned(),
         };
         ForwardError::Misdirected(format!(
@@ -358,6 +379,12 @@ fn route(binding: usize, target: Arc<Authority>, by: By) -> Route {
         target,
         by,
     }
+}
+
+/// The way of a binding that may reach every public origin. As with a wildcard, it is somebody
+/// else's DNS that chooses the address.
+fn to_anywhere(binding: usize, authority: &AuthorityRef<'_>, port: u16) -> Route {
+    route(binding, Arc::new(authority.with_port(port)), By::Wildcard)
 }
 
 /// The port that an absolute URL means. With http, 443 stands for 80 and for nothing: the client

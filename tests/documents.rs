@@ -141,16 +141,25 @@ fn every_command_in_the_readme_exists() {
         assert!(lines.iter().any(|words| words[0] == command), "{command}");
     }
     for words in lines {
-        let command = cli
+        let mut command = cli
             .find_subcommand(&words[0])
             .unwrap_or_else(|| panic!("there is no `mtlsd {}`", words[0]));
+        // Commands about the store are two or three words.
+        for word in &words[1..] {
+            if !command.has_subcommands() {
+                break;
+            }
+            command = command
+                .find_subcommand(word)
+                .unwrap_or_else(|| panic!("there is no `mtlsd {}`", words.join(" ")));
+        }
         for flag in words.iter().filter_map(|word| word.strip_prefix("--")) {
             assert!(
                 command
                     .get_arguments()
                     .any(|argument| argument.get_long() == Some(flag)),
                 "`mtlsd {}` has no --{flag}",
-                words[0]
+                words.join(" ")
             );
         }
     }

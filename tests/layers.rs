@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 /// The modules of each floor, from the ground up.
 const FLOORS: [&[&str]; 6] = [
     &["body", "config", "error", "lifecycle", "log"],
-    &["head", "route", "server", "systemd", "tls", "watch"],
+    &[
+        "head", "route", "server", "store", "systemd", "tls", "watch",
+    ],
     &["upstream"],
     &["proxy", "reload"],
     &["app", "demo"],
@@ -16,19 +18,21 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Within a floor, who may use whom.
-const NEIGHBOURS: [(&str, &str); 4] = [
+const NEIGHBOURS: [(&str, &str); 5] = [
     ("log", "config"),
     ("body", "lifecycle"),
+    ("store", "tls"),
     ("demo", "app"),
     ("commands", "cli"),
 ];
 
 /// Crates with one home, where their types stay.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 7] = [
     ("rustls", &["tls"]),
     ("tokio_rustls", &["tls"]),
     ("notify", &["watch"]),
     ("toml", &["config"]),
+    ("jsonc_parser", &["config"]),
     ("sd_notify", &["systemd"]),
     ("rcgen", &["demo"]),
 ];
@@ -72,6 +76,10 @@ fn what_may_change_has_one_home() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for (room, path, text) in sources() {
+        // Tests make certificates wherever they need some.
+        if path.ends_with("tests.rs") {
+            continue;
+        }
         for (krate, homes) in HOMES {
             let uses = text.lines().any(|line| uses_crate(line, krate));
             seen += usize::from(uses);

@@ -2,7 +2,7 @@
 
 use humantime::format_rfc3339_seconds;
 
-use crate::config::{Binding, HostPrefix};
+use crate::config::{Allowed, Binding, HostPrefix};
 use crate::reload::Reloader;
 use crate::route::Entrance;
 use crate::server::Listener;
@@ -52,6 +52,13 @@ pub fn announce(
             r#try = try_it(binding, &own, shared),
             "serving"
         );
+        if binding.allow.contains(&Allowed::Public) {
+            tracing::info!(
+                binding = %binding.name,
+                "may fetch any public origin, as in Workers; allow = [\"HOST\"] in [bindings.{}] narrows it",
+                binding.name
+            );
+        }
         if binding.expose
             && binding.hosts.len() == 1
             && binding.hosts[0].as_str() == HostPrefix::from(&binding.name).as_str()

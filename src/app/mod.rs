@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::SystemTime;
 
-use crate::config::{Binding, Config, ConfigError, Draft, Mistake, Place};
+use crate::config::{Binding, Config, ConfigError, Draft, LogSettings, Mistake, Place};
 use crate::log;
 use crate::reload::{self, Reloader};
-use crate::route::Routes;
+use crate::route::{Entrance, Routes};
 use crate::server::{BindError, Listener};
 use crate::tls::{Input, LoadError};
 
@@ -72,9 +72,9 @@ pub enum Validity {
 ///
 /// All mistakes there are: those of the text, and those that opening the files found.
 pub fn load(draft: Draft, validity: Validity) -> Result<Loaded, ConfigError> {
-    let source = draft.path().map(|path| ConfigSource {
-        path: path.to_owned(),
-        seen: Some(draft.text().to_owned()),
+    let source = draft.origin().map(|(given, texts)| ConfigSource {
+        given: given.clone(),
+        seen: Some(texts.clone()),
     });
     let (config, reloaders) = identities(draft, validity, |_| false)?;
     Ok(Loaded {
@@ -116,6 +116,9 @@ fn identities(
 }
 
 fn mistake(binding: &Binding, error: &LoadError) -> Mistake {
+    if let Some(mistake) = not_stored(binding, error) {
+        return mistake;
+    }
     let place: &Place = match error.input() {
         Input::Password => &binding.places.password,
         Input::Crl => &binding.places.crl,
@@ -133,6 +136,28 @@ fn mistake(binding: &Binding, error: &LoadError) -> Mistake {
         true => mistake.may_pass(),
         false => mistake,
     }
+}
+
+/// What is said when the certificate store lacks what the binding names.
+fn not_stored(binding: &Binding, error: &LoadError) -> Option<Mistake> {
+    let id = binding.stored.as_ref()?;
+    let missing = matches!(error, LoadError::Read { input: Input::Certificate, source, .. }
+        if source.kind() == io::ErrorKind::NotFound);
+    if !missing {
+        return None;
+    }
+    let store = binding.source.certificate.parent()?.display();
+    let message = format!(
+        "binding \"{}\": there is no certificate {id} in the store {store}",
+        binding.name
+    );
+    let help = "`mtlsd mtls-certificate list` shows those there are; another store is named with \
+                --store or MTLSD_STORE";
+    Some(
+        Mistake::new(binding.places.certificate.clone(), message)
+            .help(help)
+            .may_pass(),
+    )
 }
 
 /// Everything that is ready to run: ports bound, identities loaded.
@@ -154,6 +179,24 @@ impl App {
             loaded,
             entries,
             listeners: open,
+        })
+    }
+
+    /// What is logged, and how.
+    pub fn log(&self) -> &LogSettings {
+        &self.loaded.config.log
+    }
+
+    /// Each binding's own addresses, as they were bound.
+    pub fn listening(&self) -> impl Iterator<Item = (&Binding, Vec<&Listener>)> {
+        let bindings = self.loaded.config.bindings.iter().enumerate();
+        bindings.map(|(index, binding)| {
+            let is_own = |number: usize| {
+                let door = self.entries.doors[number].as_ref();
+                door.is_some_and(|door| door.entrance == Entrance::Own(index))
+            };
+            let own = self.listeners.iter().filter(|(number, _)| is_own(*number));
+            (binding, own.map(|(_, listener)| listener).collect())
         })
     }
 

@@ -1,11 +1,10 @@
 //! Has the running daemon use what the files say: new Generations, and new configurations.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use crate::config::{Binding, Config, ConfigError, Draft, LogSettings};
+use crate::config::{Binding, Config, ConfigError, Draft, Given, LogSettings, Texts};
 use crate::reload::{Daemon, Reloader};
 use crate::route::Routes;
 use crate::server::{BindError, Porter};
@@ -28,10 +27,10 @@ pub struct Operator {
     pub log: LogSettings,
 }
 
-/// A configuration file, and what it held when it was last judged.
+/// What the configuration is taken from, and what stood there when it was last judged.
 pub struct ConfigSource {
-    pub path: PathBuf,
-    pub seen: Option<String>,
+    pub given: Given,
+    pub seen: Option<Texts>,
 }
 
 /// Why a new configuration is not used.
@@ -55,31 +54,35 @@ impl Daemon for Operator {
         });
     }
 
-    fn configuration(&self) -> Option<PathBuf> {
-        self.source.as_ref().map(|source| source.path.clone())
+    fn configuration(&self) -> Vec<PathBuf> {
+        let given = self.source.iter().map(|source| &source.given);
+        given.flat_map(Given::files).map(Path::to_owned).collect()
     }
 
     fn reconfigure(&mut self, reloaders: &mut Vec<Reloader>) {
         let Some(source) = &mut self.source else {
             return;
         };
-        let path = source.path.clone();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let texts = match source.given.texts() {
+            Ok(texts) => texts,
             Err(error) => {
                 // Said once: an editor may be between deleting and writing, or it may stay away.
                 if source.seen.take().is_some() {
-                    tracing::error!(path = %path.display(), %error, "cannot read the configuration, the one before stays in use");
+                    tracing::error!(%error, "cannot read the configuration, the one before stays in use");
                 }
                 return;
             }
         };
-        if source.seen.as_ref() == Some(&text) {
+        if source.seen.as_ref() == Some(&texts) {
             return;
         }
-        source.seen = Some(text.clone());
-        if let Err(refused) = self.apply(Draft::parse(&path, text), reloaders) {
-            tracing::error!(path = %path.display(), error = %refused, "refused the new configuration, the one before stays in use");
+        let draft = source.given.understand(&texts);
+        source.seen = Some(texts);
+        let applied = draft
+            .map_err(Refused::from)
+            .and_then(|draft| self.apply(draft, reloaders));
+        if let Err(refused) = applied {
+            tracing::error!(error = %refused, "refused the new configuration, the one before stays in use");
         }
     }
 }

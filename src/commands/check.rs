@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use crate::app::{self, Loaded, Validity};
 use crate::cli::Check;
-use crate::config::{self, ConfigError, Draft};
+use crate::config::ConfigError;
 
 use super::Exit;
+use super::given::given;
 
 /// What `--json` prints; its shape is an interface.
 #[derive(Serialize)]
@@ -36,8 +37,13 @@ struct Checked {
 /// Reads the configuration and opens every file it names. Anything wrong is exit code 78, also
 /// what a running daemon would wait for: whoever asks wants to know now.
 pub fn check(arguments: &Check) -> Exit {
-    let path = match config::find(arguments.config.as_deref()) {
-        Ok(path) => path,
+    let given = match given(
+        arguments.config.as_deref(),
+        arguments.wrangler.clone(),
+        arguments.env.clone(),
+        &arguments.store,
+    ) {
+        Ok(given) => given,
         Err(error) => {
             return fail(
                 arguments,
@@ -47,8 +53,13 @@ pub fn check(arguments: &Check) -> Exit {
             );
         }
     };
-    let shown = path.display().to_string();
-    match Draft::read(&path).and_then(|draft| app::load(draft, Validity::Demanded)) {
+    let wrangler = given.wrangler.as_ref().map(|project| &project.file);
+    let path = given.file.as_ref().or(wrangler);
+    let shown = path.map_or(String::new(), |path| path.display().to_string());
+    match given
+        .read()
+        .and_then(|draft| app::load(draft, Validity::Demanded))
+    {
         Ok(loaded) => succeed(arguments, &shown, &loaded),
         Err(error) => fail(arguments, &shown, messages(&error), &error.render()),
     }

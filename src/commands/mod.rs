@@ -1,11 +1,14 @@
 //! One small file per subcommand: arguments in, an exit code out.
 
+pub mod certificate;
 pub mod check;
 pub mod demo;
+mod given;
 pub mod init;
 pub mod run;
 pub mod version;
 pub mod welcome;
+mod workerd;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -20,6 +23,8 @@ pub enum Exit {
     Success,
     /// Something failed that may pass; a supervisor should try again.
     Failure,
+    /// The command line makes no sense.
+    Usage,
     /// The configuration is wrong (`EX_CONFIG` of sysexits.h); trying again changes nothing.
     Config,
 }
@@ -29,6 +34,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Success => Self::SUCCESS,
             Exit::Failure => Self::FAILURE,
+            Exit::Usage => Self::from(2),
             Exit::Config => Self::from(78),
         }
     }

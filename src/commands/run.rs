@@ -4,37 +4,17 @@ use std::future::pending;
 
 use crate::app::{self, App, StartError, Validity};
 use crate::cli::Run;
-use crate::config::{self, Draft, Flags};
+use crate::config::{Draft, Flags, StorePath};
 use crate::log;
 
-use super::{Exit, report, report_config};
+use super::given::{given, named_listen};
+use super::{Exit, report, report_config, workerd};
 
 /// Serves until a signal ends it.
 pub fn run(arguments: Run) -> Exit {
-    let draft = match arguments.to {
-        Some(to) => Draft::from_flags(&Flags {
-            to,
-            // clap requires it beside --to.
-            certificate: arguments.cert.unwrap_or_default(),
-            key: arguments.key,
-            ca: arguments.ca,
-            listen: arguments
-                .listen
-                .unwrap_or_else(|| "localhost:8080".to_owned()),
-        }),
-        None => {
-            let path = match config::find(arguments.config.as_deref()) {
-                Ok(path) => path,
-                Err(error) => {
-                    eprintln!("mtlsd: {error}");
-                    return Exit::Config;
-                }
-            };
-            match Draft::read(&path) {
-                Ok(draft) => draft,
-                Err(error) => return report_config(&error),
-            }
-        }
+    let draft = match draft(arguments) {
+        Ok(draft) => draft,
+        Err(exit) => return exit,
     };
     let (access, flusher) = log::start(draft.log());
     let ended = serve(draft, access);
@@ -44,6 +24,51 @@ pub fn run(arguments: Run) -> Exit {
         Ok(()) => Exit::Success,
         Err(error) => report(&error),
     }
+}
+
+/// What the command line, and the files it names, say; or how the process ends because of them.
+fn draft(arguments: Run) -> Result<Draft, Exit> {
+    if arguments.to.is_some() {
+        return from_flags(arguments);
+    }
+    let Run {
+        config,
+        wrangler,
+        env,
+        store,
+        listen,
+        ..
+    } = arguments;
+    let mut given = given(config.as_deref(), wrangler, env, &store).map_err(|error| {
+        eprintln!("mtlsd: {error}");
+        Exit::Config
+    })?;
+    for text in &listen {
+        given.listen.push(named_listen(text).map_err(usage)?);
+    }
+    given.read().map_err(|error| report_config(&error))
+}
+
+fn from_flags(arguments: Run) -> Result<Draft, Exit> {
+    let listen = match arguments.listen.as_slice() {
+        [] => "localhost:8080",
+        [one] => one,
+        _ => return Err(usage("--to takes one --listen".to_owned())),
+    };
+    Ok(Draft::from_flags(&Flags {
+        listen: listen.to_owned(),
+        to: arguments.to.unwrap_or_default(),
+        // clap requires it beside --to.
+        certificate: arguments.cert.unwrap_or_default(),
+        key: arguments.key,
+        ca: arguments.ca,
+        store: StorePath::find(arguments.store.store.as_deref()),
+    }))
+}
+
+fn usage(message: String) -> Exit {
+    eprintln!("mtlsd: {message}");
+    Exit::Usage
 }
 
 fn serve(draft: Draft, access: Option<log::Sink>) -> Result<(), StartError> {
@@ -56,5 +81,7 @@ fn serve(draft: Draft, access: Option<log::Sink>) -> Result<(), StartError> {
         );
     }
     let loaded = app::load(draft, Validity::Wished)?;
-    App::bind(loaded)?.run(access, pending())
+    let app = App::bind(loaded)?;
+    workerd::print(&app);
+    app.run(access, pending())
 }

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use super::binding::Read;
 use super::mistake::{Mistake, Place};
 use super::section::Found;
-use super::{HostPrefix, Listen};
+use super::{Allowed, HostPrefix, Listen};
 
 /// No two listeners on one address.
 pub fn listeners_apart(shared: &[Found<Listen>], bindings: &[Read], mistakes: &mut Vec<Mistake>) {
@@ -74,6 +74,8 @@ pub fn authorities_apart(bindings: &[Read], mistakes: &mut Vec<Mistake>) {
         let allow = read
             .allow
             .iter()
+            // What may reach everything claims nothing in particular.
+            .filter(|allowed| allowed.value != Allowed::Public)
             .map(|allowed| (allowed.value.to_string(), &allowed.place));
         for (authority, place) in origin.chain(allow) {
             let (other, earlier) = match taken.get(&authority) {

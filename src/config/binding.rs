@@ -1,19 +1,19 @@
 //! Reads one `[bindings.NAME]` table.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::DeTable;
 
+use super::grant::{self, Grant, Stored};
 use super::mistake::{Mistake, Place};
-use super::read::{as_table, exposure};
+use super::read::exposure;
+use super::roots::Roots;
 use super::section::{Found, Section};
 use super::settings::Settings;
 use super::{
-    Allowed, AuthorityRef, Binding, BindingName, HostPrefix, Listen, Origin, Places, Source, Trust,
-    keys,
+    Allowed, AuthorityRef, Binding, BindingName, CertificateId, HostPrefix, Listen, Origin, Places,
+    Source, Trust, keys,
 };
 
 /// What was understood of a binding. What it shares a space with others in is known even where a
@@ -27,18 +27,22 @@ pub struct Read {
     pub allow: Vec<Found<Allowed>>,
 }
 
-/// Reads a binding; its mistakes are added to `mistakes`. `None` when it is not even a table.
+/// Reads a binding, which may have its certificate by a `grant`; its mistakes are added to
+/// `mistakes`.
 pub fn binding(
-    key: Spanned<Cow<'_, str>>,
-    value: Spanned<DeValue<'_>>,
+    name: Found<String>,
+    table: DeTable<'_>,
+    grant: Option<&Grant>,
     base: &Settings,
     shared: bool,
-    directory: &Path,
+    roots: Roots<'_>,
     mistakes: &mut Vec<Mistake>,
-) -> Option<Read> {
-    let place = Place::at(key.span());
-    let written = key.into_inner().into_owned();
-    let table = as_table(&format!("bindings.{written}"), value, mistakes)?;
+) -> Read {
+    let Found {
+        value: written,
+        place,
+    } = name;
+    let directory = roots.directory;
     let before = mistakes.len();
     let whereabouts = format!("in [bindings.{written}]");
     let mut section = Section::new(whereabouts, keys::of_a_binding(), table, mistakes);
@@ -54,29 +58,36 @@ pub fn binding(
     }
     section.refuse_empty("listen");
     section.refuse_empty("host");
-    if !section.has("listen") && !shared {
+    if !section.has("listen") && !shared && grant.is_none() {
         section.mistake(
             Mistake::new(place.clone(), format!("`{written}` has no way in"))
                 .help("give it a `listen` such as \"localhost:8001\", or give the file a shared `listen` at its top"),
         );
     }
     let has_origin = section.has("origin");
-    let listen = section
-        .list("listen", |text| Listen::parse(text, directory))
-        .unwrap_or_default();
+    let listen = section.list("listen", |text| Listen::parse(text, directory));
+    let listen = listen.unwrap_or_else(|| grant.map(own_port).into_iter().collect());
     let hosts = section.list("host", |text| {
         HostPrefix::parse(text)
             .ok_or_else(|| format!("`{text}` is not a host name (without a port)"))
     });
     let origin = section.parse("origin", Origin::parse);
-    let identity = identity(&mut section, &place, directory);
+    let identity = match grant::stored(&mut section, grant, roots.store) {
+        Ok(Some(stored)) => Some(Identity::from(stored)),
+        Ok(None) => identity(&mut section, &place, directory),
+        Err(()) => None,
+    };
     let server_name = section.parse("server_name", |text| {
         AuthorityRef::parse(text)
             .filter(|name| name.port().is_none())
             .map(|name| name.host().into())
             .ok_or_else(|| format!("`{text}` is not a host name (without a port)"))
     });
-    let settings = Settings::read(&mut section, directory).or(base);
+    let mut settings = Settings::read(&mut section, roots).or(base);
+    if grant.is_some() && settings.allow.is_none() {
+        settings.allow = Some(grant::anywhere(&place));
+        settings.names_any = true;
+    }
     let exposed = settings.expose.as_ref().is_some_and(|expose| expose.value);
     exposure(&mut section, &listen, exposed);
     if !has_origin && !settings.names_any {
@@ -118,7 +129,14 @@ pub fn binding(
     {
         read.binding = Some(whole(&read, name, identity, server_name, settings));
     }
-    Some(read)
+    read
+}
+
+fn own_port(grant: &Grant) -> Found<Listen> {
+    Found {
+        value: grant::own_port(),
+        place: grant.binding.place.clone(),
+    }
 }
 
 /// The binding that was read, when there was no mistake in it.
@@ -141,6 +159,7 @@ fn whole(
         .map(|found| &found.place)
         .or(origin.map(|found| &found.place));
     Binding {
+        stored: identity.stored,
         listen: values(&read.listen),
         hosts: values(&read.hosts),
         origin: origin.map(|found| found.value.clone()),
@@ -168,6 +187,20 @@ struct Identity {
     key: Place,
     password: Place,
     ca: Option<PathBuf>,
+    stored: Option<CertificateId>,
+}
+
+impl From<Stored> for Identity {
+    fn from(stored: Stored) -> Self {
+        Self {
+            source: stored.source,
+            certificate: stored.place.clone(),
+            key: stored.place,
+            password: Place::default(),
+            ca: None,
+            stored: Some(stored.id),
+        }
+    }
 }
 
 /// `None` when there was a mistake; it has been reported.
@@ -209,6 +242,7 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
                 key: key.place,
                 password: password_place,
                 ca: None,
+                stored: None,
             })
         }
         (None, _, Some(folder)) => {
@@ -223,6 +257,7 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
                 key: folder.place,
                 password: password_place,
                 ca: layout.ca.map(|name| folder.value.join(name)),
+                stored: None,
             })
         }
         (None, Some(key), None) => {
@@ -235,7 +270,7 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
         (None, None, None) => {
             section.mistake(
                 Mistake::new(binding.clone(), "there is no certificate")
-                    .help("add `certificate` (and `key`), or `certificate_dir`"),
+                    .help("add `certificate` (and `key`), `certificate_dir`, or `certificate_id`"),
             );
             None
         }

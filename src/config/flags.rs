@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::binding::file;
 use super::mistake::{Mistake, Place};
+use super::roots::Roots;
 use super::settings::{Settings, trust};
-use super::{Binding, BindingName, HostPrefix, Listen, Origin, Source, Trust};
+use super::{Binding, BindingName, HostPrefix, Listen, Origin, Source, StorePath, Trust};
 
 /// The one binding of `mtlsd run --to`.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Flags {
     pub ca: Option<String>,
     /// `--listen`.
     pub listen: String,
+    /// `--store`, or what it is by default.
+    pub store: StorePath,
 }
 
 impl Flags {
@@ -34,7 +37,13 @@ impl Flags {
             None => certificate.clone(),
         };
         let trust = match &self.ca {
-            Some(ca) => flag("--ca", trust(ca, here), mistakes),
+            Some(ca) => {
+                let roots = Roots {
+                    directory: here,
+                    store: &self.store,
+                };
+                flag("--ca", trust(ca, roots), mistakes)
+            }
             None => Some(Trust::System),
         };
         let listen = flag("--listen", Listen::parse(&self.listen, here), mistakes)?;

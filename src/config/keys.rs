@@ -14,6 +14,7 @@ pub const TOP: &[&str] = &[
     "client_idle_timeout",
     "max_header_size",
     "workers",
+    "mtls_certificates",
     "log",
     "defaults",
     "bindings",
@@ -31,8 +32,12 @@ pub const OWN: &[&str] = &[
     "key",
     "certificate_dir",
     "key_password_file",
+    "certificate_id",
     "server_name",
 ];
+
+/// In an entry of `mtls_certificates`.
+pub const GRANT: &[&str] = &["binding", "certificate_id", "remote"];
 
 /// In `[bindings.NAME]`, and in `[defaults]` for all of them.
 pub const COMMON: &[&str] = &[
@@ -110,9 +115,6 @@ fn later(key: &str) -> Option<&'static str> {
         }
         "verify" | "insecure" | "skip_verify" | "tls_insecure_skip_verify" => {
             "origins are always verified; name the authority that issued theirs with `ca`"
-        }
-        "mtls_certificates" | "certificate_id" => {
-            "the certificate store is not part of this version; use `certificate` and `key`"
         }
         "upstream" | "target" | "backend" | "proxy_pass" | "to" | "url" => "did you mean `origin`?",
         "admin" | "allow_uids" | "allow_gids" | "details" => "this key is not part of this version",

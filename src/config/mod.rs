@@ -10,16 +10,20 @@ mod binding;
 mod defaults;
 mod find;
 mod flags;
+mod grant;
 pub mod keys;
 mod listen;
 mod mistake;
 mod name;
 mod origin;
 mod read;
+mod roots;
 mod section;
 mod settings;
+mod stored;
 mod tls;
 mod web_origin;
+mod wrangler;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -35,8 +39,11 @@ pub use mistake::{ConfigError, Mistake, Place};
 pub use name::{BindingName, HostPrefix};
 pub use origin::{Allowed, Domain, Origin};
 pub use read::Draft;
+pub use roots::{Given, Texts};
+pub use stored::{CertificateId, StorePath};
 pub use tls::{Pin, SubjectName, TlsPolicy, TlsVersion};
 pub use web_origin::{WebOrigin, WebOrigins};
+pub use wrangler::Project;
 
 /// Everything the daemon was told.
 #[derive(Clone, Debug)]
@@ -141,6 +148,8 @@ pub struct Binding {
     pub allow: Vec<Allowed>,
     /// The certificate and its key.
     pub source: Source,
+    /// Where `source` is a file of the certificate store: which certificate it is.
+    pub stored: Option<CertificateId>,
     /// Whom to believe about the origin.
     pub trust: Trust,
     /// What else is demanded of it.

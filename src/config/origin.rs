@@ -71,6 +71,9 @@ pub enum Allowed {
     Exact(Arc<Authority>),
     /// `*.example`, `*.example:8443`: every host below it, at any depth, not the domain itself.
     Below(Domain),
+    /// Every origin with an address of the public internet. Nobody can write this: it is what a
+    /// binding may reach that comes from `mtls_certificates`, and has no `allow`.
+    Public,
 }
 
 /// The part of a wildcard behind the `*`, with its leading dot, and the port.
@@ -117,6 +120,7 @@ impl fmt::Display for Allowed {
         match self {
             Self::Exact(authority) => authority.fmt(f),
             Self::Below(domain) => domain.fmt(f),
+            Self::Public => f.write_str("any public origin"),
         }
     }
 }

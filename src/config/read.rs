@@ -1,6 +1,5 @@
 //! From text to [`Config`]: the top of the file, the shared listener, the log.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -8,12 +7,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::apart::{authorities_apart, listeners_apart, names_apart};
-use super::binding::binding;
+use super::binding::{Read, binding};
+use super::grant::{Grant, grants, nothing_more};
 use super::mistake::{ConfigError, Mistake, Place};
+use super::roots::{Given, Roots, Texts};
 use super::section::{Found, Section, count, described, string};
 use super::settings::{Settings, defaults_table, value_or};
 use super::{
-    Binding, ClientPatience, Config, Flags, Listen, LogFormat, LogLevel, LogSettings,
+    Binding, ClientPatience, Config, Flags, HostPrefix, Listen, LogFormat, LogLevel, LogSettings,
     SharedListener, defaults, keys,
 };
 
@@ -21,6 +22,7 @@ use super::{
 /// added with [`Draft::blame`], so that all of them are reported together.
 pub struct Draft {
     path: Option<PathBuf>,
+    origin: Option<(Given, Texts)>,
     text: String,
     config: Config,
     mistakes: Vec<Mistake>,
@@ -33,28 +35,46 @@ impl Draft {
     ///
     /// When the file cannot be read or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|error| ConfigError::unreadable(path.to_owned(), &error))?;
-        Ok(Self::parse(path, text))
+        Given::file(path).read()
     }
 
     /// Understands `text` as the content of the file at `path`.
     pub fn parse(path: &Path, text: String) -> Self {
+        Self::new(path, text, &Given::file(path), Vec::new())
+    }
+
+    /// Understands what stands in the files of `given`, and adds the bindings of its Wrangler
+    /// project.
+    pub(super) fn of(given: &Given, texts: &Texts, added: Vec<Grant>) -> Self {
+        let path = given.file.as_deref().unwrap_or(Path::new(""));
+        Self {
+            path: given.files().next().map(Path::to_owned),
+            origin: Some((given.clone(), texts.clone())),
+            ..Self::new(path, texts.file.clone(), given, added)
+        }
+    }
+
+    fn new(path: &Path, text: String, given: &Given, added: Vec<Grant>) -> Self {
         let directory = path.parent().unwrap_or(Path::new(""));
+        let roots = Roots {
+            directory,
+            store: &given.store,
+        };
         let mut mistakes = Vec::new();
         if text.contains("-----BEGIN ") {
             // Named by mistake in place of the configuration; nothing of a key is ever shown.
             let message = format!("{} is a PEM file, not a configuration", path.display());
             return Self {
                 path: Some(path.to_owned()),
+                origin: None,
                 text: String::new(),
                 config: empty(),
                 mistakes: vec![Mistake::new(Place::default(), message)],
             };
         }
         let (table, errors) = DeTable::parse_recoverable(&text);
-        let config = if errors.is_empty() {
-            document(table.into_inner(), directory, &mut mistakes)
+        let mut config = if errors.is_empty() {
+            document(table.into_inner(), roots, added, &mut mistakes)
         } else {
             // What a half-read text seems to say is not worth a second list of mistakes.
             mistakes.extend(errors.iter().map(|error| {
@@ -63,8 +83,10 @@ impl Draft {
             }));
             empty()
         };
+        listen_there(&mut config, &given.listen, &mut mistakes);
         Self {
             path: Some(path.to_owned()),
+            origin: None,
             text,
             config,
             mistakes,
@@ -78,6 +100,7 @@ impl Draft {
         config.bindings.extend(flags.binding(&mut mistakes));
         Self {
             path: None,
+            origin: None,
             text: String::new(),
             config,
             mistakes,
@@ -89,9 +112,9 @@ impl Draft {
         self.path.as_deref()
     }
 
-    /// What stands in it.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// What it was taken from, and what stood there; `None` where nothing can be read again.
+    pub fn origin(&self) -> Option<&(Given, Texts)> {
+        self.origin.as_ref()
     }
 
     /// What was said about logging, so that it can start before the rest is judged.
@@ -131,7 +154,36 @@ fn empty() -> Config {
     }
 }
 
-fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -> Config {
+/// Moves bindings to where the command line wants them.
+fn listen_there(config: &mut Config, listen: &[(String, Listen)], mistakes: &mut Vec<Mistake>) {
+    for (name, listen) in listen {
+        let wanted = HostPrefix::parse(name);
+        let named = |binding: &&mut Binding| wanted == Some(HostPrefix::from(&binding.name));
+        let message = match config.bindings.iter_mut().find(named) {
+            // Where there are mistakes, the binding may be among what was not understood.
+            None if !mistakes.is_empty() => continue,
+            None => format!("--listen {name}={listen}: there is no binding `{name}`"),
+            Some(binding) if !listen.is_local() && !binding.expose => {
+                format!(
+                    "--listen {name}={listen}: this is open to other machines; it needs `expose = true` in [bindings.{name}]"
+                )
+            }
+            Some(binding) => {
+                binding.listen = vec![listen.clone()];
+                continue;
+            }
+        };
+        mistakes.push(Mistake::new(Place::default(), message));
+    }
+}
+
+fn document(
+    table: DeTable<'_>,
+    roots: Roots<'_>,
+    added: Vec<Grant>,
+    mistakes: &mut Vec<Mistake>,
+) -> Config {
+    let directory = roots.directory;
     let mut config = empty();
     let mut root = Section::new("at the top level", keys::TOP, table, mistakes);
     root.refuse_empty("listen");
@@ -146,6 +198,7 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
     let log = root.take("log");
     let base = root.take("defaults");
     let bindings = root.take("bindings");
+    let granted = root.take("mtls_certificates");
     if let Some(listen) = &listen {
         let exposed = expose.as_ref().is_some_and(|expose| expose.value);
         exposure(&mut root, listen, exposed);
@@ -184,30 +237,53 @@ fn document(table: DeTable<'_>, directory: &Path, mistakes: &mut Vec<Mistake>) -
     let base = match base.and_then(|value| as_table("defaults", value, mistakes)) {
         Some(table) => defaults_table(
             Section::new("in [defaults]", keys::of_a_binding(), table, mistakes),
-            directory,
+            roots,
         ),
         None => Settings::default(),
     };
-    let mut read = Vec::new();
-    let mut any = bindings
-        .as_ref()
-        .is_some_and(|value| !value.get_ref().is_table());
+    let mut any = granted.is_some()
+        || !added.is_empty()
+        || bindings
+            .as_ref()
+            .is_some_and(|value| !value.get_ref().is_table());
+    let mut granted = match granted {
+        Some(value) => grants(value, true, mistakes),
+        None => Vec::new(),
+    };
+    granted.extend(added);
+    let mut read: Vec<Read> = Vec::new();
+    let shared = config.shared.is_some();
     if let Some(table) = bindings.and_then(|value| as_table("bindings", value, mistakes)) {
         let mut entries: Vec<_> = table.into_iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
             any = true;
-            if let Some(one) = binding(
-                key,
-                value,
-                &base,
-                config.shared.is_some(),
-                directory,
-                mistakes,
-            ) {
-                read.push(one);
+            let name = Found {
+                place: Place::at(key.span()),
+                value: key.into_inner().into_owned(),
+            };
+            let grant = granted
+                .iter()
+                .position(|grant| grant.is_for(&name.value))
+                .map(|at| granted.remove(at));
+            if let Some(table) = as_table(&format!("bindings.{}", name.value), value, mistakes) {
+                let grant = grant.as_ref();
+                read.push(binding(name, table, grant, &base, shared, roots, mistakes));
             }
         }
+    }
+    for grant in granted {
+        let name = grant.binding.clone();
+        let table = nothing_more();
+        read.push(binding(
+            name,
+            table,
+            Some(&grant),
+            &base,
+            shared,
+            roots,
+            mistakes,
+        ));
     }
     if !any {
         mistakes.push(

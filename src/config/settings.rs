@@ -1,13 +1,15 @@
 //! The keys that `[defaults]` and a binding share.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
 
 use super::binding::file;
+use super::grant::stored_bundle;
 use super::mistake::{Mistake, Place};
+use super::roots::Roots;
 use super::section::{Found, Section};
 use super::{
     Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, HeaderPolicy,
@@ -52,7 +54,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn read(section: &mut Section<'_, '_>, directory: &Path) -> Self {
+    pub fn read(section: &mut Section<'_, '_>, roots: Roots<'_>) -> Self {
         let protocols = [
             ("auto", Protocol::Auto),
             ("http1", Protocol::Http1),
@@ -63,8 +65,8 @@ impl Settings {
         Self {
             names_any: section.names_any("allow"),
             allow: section.list("allow", Allowed::parse),
-            ca: section.parse("ca", |text| trust(text, directory)),
-            crl: section.parse("crl", |text| file(text, directory)),
+            ca: section.parse("ca", |text| trust(text, roots)),
+            crl: section.parse("crl", |text| file(text, roots.directory)),
             pins: section.list("pins", Pin::parse),
             verify_names: section.list("verify_names", SubjectName::parse),
             tls_min: section.word("tls_min", &versions),
@@ -167,6 +169,7 @@ impl Settings {
             origin: None,
             allow: values(self.allow),
             source,
+            stored: None,
             trust,
             tls: TlsPolicy {
                 crl: self.crl.map(|found| found.value),
@@ -215,7 +218,7 @@ impl Settings {
 }
 
 /// Reads `[defaults]`.
-pub fn defaults_table(mut section: Section<'_, '_>, directory: &Path) -> Settings {
+pub fn defaults_table(mut section: Section<'_, '_>, roots: Roots<'_>) -> Settings {
     for key in keys::OWN {
         if let Some(value) = section.take(key) {
             section.mistake(
@@ -224,7 +227,7 @@ pub fn defaults_table(mut section: Section<'_, '_>, directory: &Path) -> Setting
             );
         }
     }
-    let settings = Settings::read(&mut section, directory);
+    let settings = Settings::read(&mut section, roots);
     section.finish();
     settings
 }
@@ -279,11 +282,14 @@ pub fn value_or<T>(found: Option<Found<T>>, default: T) -> T {
 }
 
 /// Reads a `ca` value. The error says what was expected.
-pub fn trust(text: &str, directory: &Path) -> Result<Trust, String> {
+pub fn trust(text: &str, roots: Roots<'_>) -> Result<Trust, String> {
     match text {
         "system" => Ok(Trust::System),
         "mozilla" => Ok(Trust::Mozilla),
         "" => Err("expected \"system\", \"mozilla\" or a PEM file".to_owned()),
-        path => Ok(Trust::Bundle(directory.join(path))),
+        text => Ok(Trust::Bundle(match text.strip_prefix("store:") {
+            Some(id) => stored_bundle(id, roots.store)?,
+            None => roots.directory.join(text),
+        })),
     }
 }

@@ -61,6 +61,11 @@ pub fn access_is_json(settings: &LogSettings) -> bool {
     is_json(settings.format, std::io::stdout().is_terminal())
 }
 
+/// How diagnostics look under `settings`.
+pub fn diagnostics_are_json(settings: &LogSettings) -> bool {
+    is_json(settings.format, std::io::stderr().is_terminal())
+}
+
 fn is_json(format: LogFormat, terminal: bool) -> bool {
     match format {
         LogFormat::Auto => !terminal,

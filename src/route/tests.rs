@@ -246,3 +246,102 @@ fn a_421_names_what_there_is_and_the_line_to_add() {
          \"Host: my-cert.default.svc.cluster.local\""
     );
 }
+
+const GRANTED: &str = r#"
+    listen = "127.0.0.1:8080"
+    mtls_certificates = [
+        { binding = "MY_CERT", certificate_id = "99f5fef1-6cc1-46b8-bd79-44a0d5082b8d" },
+        { binding = "NARROW", certificate_id = "99f5fef1-6cc1-46b8-bd79-44a0d5082b8d" },
+        MORE
+    ]
+
+    [bindings.narrow]
+    listen = "127.0.0.1:8004"
+    allow = ["a.example"]
+
+    [bindings.payments]
+    origin = "https://api.payments.example"
+    certificate = "c"
+"#;
+
+/// What becomes of a whole URL, where the last of the bindings is granted with `more`.
+fn granted(more: &str, entrance: Entrance, asked: &str) -> String {
+    let config = Draft::parse(Path::new("mtlsd.toml"), GRANTED.replace("MORE", more))
+        .finish()
+        .unwrap();
+    let authority = AuthorityRef::parse(asked).unwrap();
+    let asked = Asked::Url {
+        https: true,
+        authority,
+    };
+    show(Routes::new(&config.bindings).find(tcp(entrance, 8080), asked))
+}
+
+#[test]
+fn a_granted_binding_reaches_any_origin_unless_an_allow_narrows_it() {
+    let (narrow, anywhere) = (Entrance::Own(0), Entrance::Own(2));
+    for (entrance, asked, expected) in [
+        (
+            anywhere,
+            "a-secured-origin.com",
+            "2 a-secured-origin.com Wildcard",
+        ),
+        (
+            anywhere,
+            "a-secured-origin.com:8443",
+            "2 a-secured-origin.com:8443 Wildcard",
+        ),
+        // mtlsd itself, which has no `origin` to offer.
+        (anywhere, "localhost:8080", "421"),
+        (anywhere, "my-cert", "421"),
+        (narrow, "a.example", "0 a.example Name"),
+        (narrow, "b.example", "421"),
+        (
+            Entrance::Shared,
+            "a-secured-origin.com",
+            "2 a-secured-origin.com Wildcard",
+        ),
+        (
+            Entrance::Shared,
+            "api.payments.example",
+            "1 api.payments.example Name",
+        ),
+        (
+            Entrance::Shared,
+            "payments",
+            "1 api.payments.example Origin",
+        ),
+        (Entrance::Shared, "localhost:8080", "421"),
+    ] {
+        assert_eq!(
+            granted("", entrance, asked),
+            expected,
+            "{asked} by {entrance:?}"
+        );
+    }
+}
+
+#[test]
+fn of_two_bindings_that_reach_anything_neither_has_the_shared_listener() {
+    let more = r#"{ binding = "OTHER", certificate_id = "99f5fef1-6cc1-46b8-bd79-44a0d5082b8d" }"#;
+    assert_eq!(
+        granted(more, Entrance::Shared, "a-secured-origin.com"),
+        "421"
+    );
+    assert_eq!(
+        granted(more, Entrance::Own(3), "a-secured-origin.com"),
+        "3 a-secured-origin.com Wildcard"
+    );
+}
+
+#[test]
+fn a_page_that_rebinds_its_name_gets_nowhere_even_where_any_origin_may_be_reached() {
+    let config = Draft::parse(Path::new("mtlsd.toml"), GRANTED.replace("MORE", ""))
+        .finish()
+        .unwrap();
+    let host = AuthorityRef::parse("evil.example:8080");
+    for entrance in [Entrance::Own(2), Entrance::Shared] {
+        let found = Routes::new(&config.bindings).find(tcp(entrance, 8080), Asked::Host(host));
+        assert_eq!(show(found), "421", "{entrance:?}");
+    }
+}

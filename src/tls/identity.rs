@@ -49,6 +49,14 @@ impl Identity {
     ///
     /// When either cannot be read, or they do not belong together.
     pub fn parse(source: &Source, inputs: &Inputs) -> Result<Self, LoadError> {
+        Ok(Self::with_key(source, inputs)?.0)
+    }
+
+    /// The same, and the key.
+    pub(super) fn with_key(
+        source: &Source,
+        inputs: &Inputs,
+    ) -> Result<(Self, PrivateKeyDer<'static>), LoadError> {
         let (certificates, key) = material(source, inputs)?;
         let mismatch = || LoadError::Mismatch {
             chain: source.certificate.clone(),
@@ -66,7 +74,7 @@ impl Identity {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let signing = provider
             .key_provider
-            .load_private_key(key)
+            .load_private_key(key.clone_key())
             .map_err(unusable)?;
         let public = signing.public_key();
         let (chain, mut remarks) =
@@ -83,12 +91,15 @@ impl Identity {
         }
         let certified = CertifiedKey::new(chain, signing);
         match certified.keys_match() {
-            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Self {
-                leaf,
-                remarks,
-                ends_at: ends_at(&certified.cert),
-                certified: Arc::new(certified),
-            }),
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+                let identity = Self {
+                    leaf,
+                    remarks,
+                    ends_at: ends_at(&certified.cert),
+                    certified: Arc::new(certified),
+                };
+                Ok((identity, key))
+            }
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(mismatch()),
             Err(error) => Err(unusable(error)),
         }

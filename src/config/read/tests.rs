@@ -1,7 +1,7 @@
 //! Every mistake there is to make, and how it is reported.
 
 use super::*;
-use crate::config::{HostHeader, Places, Protocol, Retry, Trust, WebOrigins};
+use crate::config::{Allowed, HostHeader, Places, Protocol, Retry, StorePath, Trust, WebOrigins};
 
 const SAMPLE: &str = include_str!("../../../config/mtlsd.toml");
 const STARTER: &str = include_str!("../starter.toml");
@@ -137,7 +137,7 @@ fn every_mistake_in_a_binding_is_named() {
         ),
         (
             "certificate_id = \"x\"",
-            "mtlsd.toml:5:1: unknown key `certificate_id` in [bindings.a] / the certificate store is not part of this version; use `certificate` and `key`",
+            "mtlsd.toml:5:18: `certificate_id`: `x` is not the id of a certificate; `mtlsd mtls-certificate upload` prints one, and `mtlsd mtls-certificate list` shows those there are",
         ),
         (
             "zzz = 1",
@@ -246,7 +246,7 @@ fn every_mistake_between_keys_is_named() {
         (String::new(), "there is no binding / add a table [bindings.NAME] with `listen`, `origin` and `certificate`"),
         (a.to_owned(), "mtlsd.toml:1:11: `a` has no way in / give it a `listen` such as \"localhost:8001\", or give the file a shared `listen` at its top"),
         ("[bindings.a]\nlisten = \"localhost:1\"\ncertificate = \"c\"".to_owned(), "mtlsd.toml:1:11: `a` leads nowhere / add `origin`, the https:// URL its requests go to"),
-        ("[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"".to_owned(), "mtlsd.toml:1:11: there is no certificate / add `certificate` (and `key`), or `certificate_dir`"),
+        ("[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"".to_owned(), "mtlsd.toml:1:11: there is no certificate / add `certificate` (and `key`), `certificate_dir`, or `certificate_id`"),
         ("[bindings.a]\nlisten = \"localhost:1\"\norigin = \"https://o\"\nkey = \"k\"".to_owned(), "mtlsd.toml:4:7: there is a `key` and no `certificate` / add `certificate`, the PEM file with the certificate chain"),
         ("bindings = 3".to_owned(), "mtlsd.toml:1:12: `bindings` is a table, found the number 3 / write [bindings.NAME] on a line of its own, and its keys below it"),
         ("bindings.a = 3".to_owned(), "mtlsd.toml:1:14: `bindings.a` is a table, found the number 3 / write [bindings.a] on a line of its own, and its keys below it"),
@@ -432,6 +432,7 @@ fn flags_make_a_binding_and_their_mistakes_name_the_flag() {
         key: None,
         ca: Some("ca.pem".to_owned()),
         listen: listen.to_owned(),
+        store: StorePath::find(None),
     };
     let config = Draft::from_flags(&flags("https://o/v1", "localhost:1"))
         .finish()
@@ -459,13 +460,90 @@ fn flags_make_a_binding_and_their_mistakes_name_the_flag() {
     );
 }
 
+const ID: &str = "99f5fef1-6cc1-46b8-bd79-44a0d5082b8d";
+
 #[test]
-fn scratch() {
-    let cases = std::fs::read_to_string("/tmp/cases.txt").unwrap();
-    for case in cases.split("=====\n") {
-        println!(
-            "#### {case:?}\n{}\n",
-            report(&case.replace("\\u{feff}", "\u{feff}"))
-        );
+fn the_table_of_workers_makes_bindings_with_a_port_of_their_own() {
+    for table in [
+        format!("mtls_certificates = [ {{ binding = \"MY_CERT\", certificate_id = \"{ID}\" }} ]"),
+        format!(
+            "[[mtls_certificates]]\nbinding = \"MY_CERT\"\ncertificate_id = \"{ID}\"\nremote = true"
+        ),
+    ] {
+        let config = parse(&table).unwrap();
+        let [binding] = &config.bindings[..] else {
+            panic!("{config:?}")
+        };
+        assert_eq!(binding.name.as_str(), "MY_CERT");
+        assert_eq!(binding.listen[0].to_string(), "127.0.0.1:0");
+        assert_eq!(binding.allow, [Allowed::Public]);
+        assert_eq!(binding.stored.as_ref().unwrap().as_str(), ID);
+        assert!(binding.source.certificate.ends_with(format!("{ID}.pem")));
+        assert_eq!(binding.source.key, binding.source.certificate);
+    }
+}
+
+#[test]
+fn a_binding_of_the_same_name_adds_to_a_granted_one() {
+    let config = parse(&format!(
+        "mtls_certificates = [ {{ binding = \"MY_CERT\", certificate_id = \"{ID}\" }} ]\n\
+         [bindings.my-cert]\nlisten = \"localhost:1\"\nconnect_to = \"127.0.0.1:9\"\nca = \"store:{ID}\"\n"
+    ))
+    .unwrap();
+    let [binding] = &config.bindings[..] else {
+        panic!("{config:?}")
+    };
+    assert_eq!(binding.name.as_str(), "my-cert");
+    assert_eq!(binding.listen, [Listen::Localhost(1)]);
+    assert_eq!(binding.allow, [Allowed::Public]);
+    assert_eq!(
+        binding.trust,
+        Trust::Bundle(binding.source.certificate.clone())
+    );
+    let narrowed = parse(&format!(
+        "mtls_certificates = [ {{ binding = \"MY_CERT\", certificate_id = \"{ID}\" }} ]\n\
+         [bindings.MY_CERT]\nallow = [\"a.example\"]\n"
+    ));
+    assert_eq!(
+        narrowed.unwrap().bindings[0].allow,
+        [Allowed::parse("a.example").unwrap()]
+    );
+}
+
+#[test]
+fn a_stored_certificate_is_named_once_and_by_its_id() {
+    let grant =
+        format!("mtls_certificates = [ {{ binding = \"a\", certificate_id = \"{ID}\" }} ]\n");
+    let other = ID.replace('9', "8");
+    for (text, expected) in [
+        (
+            format!("{grant}[bindings.a]\ncertificate = \"c\"\n"),
+            "mtlsd.toml:3:15: `certificate` stands beside the id of a stored certificate / a stored certificate comes with its key; keep one way of naming it",
+        ),
+        (
+            format!("{grant}[bindings.a]\ncertificate_id = \"{other}\"\n"),
+            "mtlsd.toml:3:18: the certificate is named twice / keep the id of the one to present",
+        ),
+        (
+            format!("[bindings.a]\nlisten = \"localhost:1\"\ncertificate_id = \"{ID}\"\n"),
+            "mtlsd.toml:1:11: `a` leads nowhere / add `origin`, the https:// URL its requests go to",
+        ),
+        (
+            "mtls_certificates = [ { bindin = \"a\" } ]".to_owned(),
+            "mtlsd.toml:1:25: unknown key `bindin` in mtls_certificates / did you mean `binding`?",
+        ),
+        (
+            format!(
+                "{grant}[bindings.b]\nhost = \"a\"\nlisten = \"localhost:1\"\norigin = \"https://o\"\ncertificate = \"c\"\n"
+            ),
+            "mtlsd.toml:1:35: `a` stands for `b` already / names are compared without regard to case, and `_` is the same as `-`",
+        ),
+        (
+            "mtls_certificates = 5".to_owned(),
+            "mtlsd.toml:1:21: `mtls_certificates` is a list, found the number 5 / write it as in mtls_certificates = [ { binding = \"MY_CERT\", certificate_id = \"ID\" } ]",
+        ),
+    ] {
+        let found = summary(&report(&text));
+        assert!(found.iter().any(|line| line == expected), "{found:#?}");
     }
 }
