@@ -1,5 +1,6 @@
 //! Why a request was not forwarded, and who is to blame: the blame decides the status.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,12 +19,50 @@ pub enum Failure {
     /// The connection was reset, or failed in another way of the system's.
     #[error("the connection failed: {0}")]
     Io(io::ErrorKind),
+    /// What answered does not speak TLS.
+    #[error("what answers there speaks {0}")]
+    NotTls(Tongue),
+    /// The origin speaks no TLS that mtlsd does.
+    #[error("the origin's TLS is not compatible: {0}")]
+    Incompatible(String),
+    /// The origin asked for a certificate after the handshake.
+    #[error("the origin asked for a certificate after the handshake")]
+    LateRequest,
     /// TLS broke on our side.
     #[error("TLS: {0}")]
     Tls(String),
     /// The origin closed the connection without saying so in TLS (no close_notify).
     #[error("the origin closed the connection without a TLS close_notify")]
     Truncated,
+}
+
+/// What is spoken where TLS was expected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tongue {
+    /// HTTP, in plain text.
+    Http,
+    /// Something else.
+    Other,
+}
+
+impl fmt::Display for Tongue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "plain HTTP",
+            Self::Other => "no TLS",
+        })
+    }
+}
+
+/// How far a new connection had come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// The origin's name was looked up.
+    Name,
+    /// TCP was being established.
+    Tcp,
+    /// TLS was being established.
+    Tls,
 }
 
 /// Why an origin's certificate is not to be believed.
@@ -46,11 +85,14 @@ pub enum Distrust {
     /// It vouches for itself.
     #[error("it is self-signed, and not among the authorities of `ca`")]
     SelfSigned,
-    /// No authority that is trusted issued it, or an intermediate certificate is missing.
+    /// Its chain leads to nobody who is trusted: who issued the last certificate in it.
+    #[error("its chain ends at \"{0}\", which is not among the authorities of `ca`")]
+    UnknownIssuer(String),
+    /// It came alone, and whoever issued it is not trusted.
     #[error(
-        "it was issued by an authority that is not among those of `ca`, or the origin does not send the intermediate certificates"
+        "it was issued by \"{0}\", which is not among the authorities of `ca`, and the origin sends no intermediate certificates"
     )]
-    UnknownIssuer,
+    Incomplete(String),
     /// It was revoked.
     #[error("it has been revoked")]
     Revoked,
@@ -91,8 +133,11 @@ impl Distrust {
             Self::SelfSigned => {
                 "if it is the right one, save it as PEM and name the file with `ca`"
             }
-            Self::UnknownIssuer => {
-                "if the origin's certificate was issued by a private authority, name that with `ca`; otherwise the origin has to send its intermediate certificates"
+            Self::UnknownIssuer(_) => {
+                "if that is a private authority to be trusted, name the file with its certificate in `ca`"
+            }
+            Self::Incomplete(_) => {
+                "if that is an intermediate authority, the origin has to send its certificate along; if it is a private root, name the file with its certificate in `ca`"
             }
             Self::Revoked => {
                 "do not trust this origin; its owner has to have its certificate issued again"
@@ -113,6 +158,14 @@ impl Distrust {
                 "if the origin has a new key, and you know that from its owner, add it to `pins`"
             }
         }
+    }
+}
+
+fn unfinished(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Name => "the origin's name was not found",
+        Phase::Tcp => "the origin took no connection",
+        Phase::Tls => "the TLS handshake was not finished",
     }
 }
 
@@ -197,9 +250,9 @@ pub enum ForwardError {
     /// The response's head did not come in time.
     #[error("the origin sent no response within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
-    /// DNS, TCP and TLS took too long.
-    #[error("no connection within {}", humantime::format_duration(*.0))]
-    TimeoutConnecting(Duration),
+    /// DNS, TCP and TLS took too long, and how far they had come.
+    #[error("{} within {}", unfinished(*.1), humantime::format_duration(*.0))]
+    TimeoutConnecting(Duration, Phase),
     /// The origin switched protocols, and nobody had asked it to.
     #[error("the origin answered 101 and nobody asked it to switch protocols")]
     Upgrade,
@@ -226,7 +279,7 @@ impl ForwardError {
             | Self::Terminated(_)
             | Self::Upgrade => StatusCode::BAD_GATEWAY,
             Self::NoConnection(_) | Self::NoRequest(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::OriginStalled(_) | Self::Timeout(_) | Self::TimeoutConnecting(_) => {
+            Self::OriginStalled(_) | Self::Timeout(_) | Self::TimeoutConnecting(..) => {
                 StatusCode::GATEWAY_TIMEOUT
             }
         }
@@ -257,7 +310,7 @@ impl ForwardError {
             | Self::Handshake(_)
             | Self::NoConnection(_)
             | Self::NoRequest(_)
-            | Self::TimeoutConnecting(_) => UNAVAILABLE,
+            | Self::TimeoutConnecting(..) => UNAVAILABLE,
         }
     }
 
@@ -278,14 +331,18 @@ impl ForwardError {
             Self::Protocol(_) => "http_protocol_error",
             Self::Handshake(failure) | Self::Terminated(failure) => match failure {
                 Failure::Alert(..) => "tls_alert_received",
-                Failure::Tls(_) => "tls_protocol_error",
+                Failure::Tls(_)
+                | Failure::NotTls(_)
+                | Failure::Incompatible(_)
+                | Failure::LateRequest => "tls_protocol_error",
                 Failure::Closed | Failure::Io(_) | Failure::Truncated => "connection_terminated",
             },
             Self::Upgrade => "http_upgrade_failed",
             Self::NoConnection(_) | Self::NoRequest(_) => "connection_limit_reached",
             Self::OriginStalled(_) => "connection_write_timeout",
             Self::Timeout(_) => "http_response_timeout",
-            Self::TimeoutConnecting(_) => "connection_timeout",
+            Self::TimeoutConnecting(_, Phase::Name) => "dns_timeout",
+            Self::TimeoutConnecting(..) => "connection_timeout",
         }
     }
 }

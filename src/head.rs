@@ -4,6 +4,8 @@
 //! to one connection go first, and only then ours are set, so that a client cannot have one of
 //! ours removed by naming it in `Connection`.
 
+mod accept;
+
 use std::net::IpAddr;
 
 use http::header::{
@@ -14,6 +16,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
 use crate::config::{self, HeaderPolicy, HostHeader};
+
+pub use accept::prefers_json;
 
 /// What is known about a request besides its head.
 pub struct Sender {

@@ -14,7 +14,7 @@
 //! | 5 | [`cli`], [`commands`] | arguments to a command, its result to an exit code |
 //! | 4 | [`app`], [`demo`] | build everything from a configuration, start the threads, supervise, drain |
 //! | 3 | [`proxy`], [`reload`] | answer one request; keep the identities fresh |
-//! | 2 | [`upstream`] | the pool under one Generation, connecting, sending and retrying |
+//! | 2 | [`upstream`], [`diagnosis`] | the pool under one Generation, connecting, sending and retrying; why that failed, in words |
 //! | 1 | [`tls`], [`route`], [`head`], [`server`], [`watch`], [`store`], [`systemd`] | mechanism |
 //! | 0 | [`config`], [`log`], [`body`], [`lifecycle`], [`error`] | vocabulary |
 
@@ -27,6 +27,7 @@ pub mod demo;
 pub mod proxy;
 pub mod reload;
 
+pub mod diagnosis;
 pub mod upstream;
 
 pub mod head;

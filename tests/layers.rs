@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 6] = [
     &[
         "head", "route", "server", "store", "systemd", "tls", "watch",
     ],
-    &["upstream"],
+    &["diagnosis", "upstream"],
     &["proxy", "reload"],
     &["app", "demo"],
     &["cli", "commands"],

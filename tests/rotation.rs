@@ -467,12 +467,13 @@ fn a_broken_file_is_refused_once_and_recovery_is_automatic() {
             assert_eq!(get(address, "/").body, old.serial);
         }
     };
+    // Whole at every moment: what is half written would be refused as well, as something else.
+    let put = |text: &str| {
+        fs::write(daemon.path("new"), text).unwrap();
+        fs::rename(daemon.path("new"), daemon.path("client.pem")).unwrap();
+    };
     let other = ca.issue("other");
-    fs::write(
-        daemon.path("client.pem"),
-        format!("{}{}", old.chain, other.key),
-    )
-    .unwrap();
+    put(&format!("{}{}", old.chain, other.key));
     let refused = daemon.wait_for_lines(REFUSED, 1);
     assert!(
         refused[0]["error"]
@@ -483,15 +484,11 @@ fn a_broken_file_is_refused_once_and_recovery_is_automatic() {
     );
     look_again(5);
     assert_eq!(daemon.lines(REFUSED).len(), 1);
-    fs::write(
-        daemon.path("client.pem"),
-        "-----BEGIN CERTIFICATE-----\nnonsense",
-    )
-    .unwrap();
+    put("-----BEGIN CERTIFICATE-----\nnonsense");
     daemon.wait_for_lines(REFUSED, 2);
     look_again(5);
     assert_eq!(daemon.lines(REFUSED).len(), 2);
-    fs::write(daemon.path("client.pem"), other.pem()).unwrap();
+    put(&other.pem());
     daemon.wait_for_line("published");
     assert_eq!(get(address, "/").body, other.serial);
 }

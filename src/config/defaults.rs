@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::{LogFormat, LogLevel, LogSettings, Protocol, Retry};
+use super::{Details, LogFormat, LogLevel, LogSettings, Protocol, Retry};
 
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -19,6 +19,7 @@ pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
 pub const MAX_HEADER_SIZE: NonZeroUsize = NonZeroUsize::new(64 * 1024).expect("not zero");
 pub const PROTOCOL: Protocol = Protocol::Auto;
 pub const RETRY: Retry = Retry::Safe;
+pub const DETAILS: Details = Details::Full;
 pub const REQUIRE_REQUEST: bool = false;
 pub const POST_QUANTUM: bool = true;
 pub const VIA: bool = true;

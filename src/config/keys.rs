@@ -69,6 +69,7 @@ pub const COMMON: &[&str] = &[
     "host_header",
     "forwarded",
     "via",
+    "details",
     "rewrite_location",
 ];
 
@@ -117,7 +118,7 @@ fn later(key: &str) -> Option<&'static str> {
             "origins are always verified; name the authority that issued theirs with `ca`"
         }
         "upstream" | "target" | "backend" | "proxy_pass" | "to" | "url" => "did you mean `origin`?",
-        "admin" | "allow_uids" | "allow_gids" | "details" => "this key is not part of this version",
+        "admin" | "allow_uids" | "allow_gids" => "this key is not part of this version",
         _ => return None,
     })
 }

@@ -178,6 +178,8 @@ pub struct Binding {
     pub limits: Limits,
     /// What happens to header fields.
     pub headers: HeaderPolicy,
+    /// How much a client is told about a failure.
+    pub details: Details,
     /// Where in the file it stands, for mistakes that only opening files can find.
     pub places: Places,
 }
@@ -266,6 +268,15 @@ impl HeaderPolicy {
     pub fn repeats_host(&self) -> bool {
         self.forwarded || self.host == HostHeader::Preserve
     }
+}
+
+/// How much a client is told about a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Details {
+    /// Everything that helps to put it right.
+    Full,
+    /// What kind it is. The rest is in the log.
+    Brief,
 }
 
 /// What the origin reads in `Host`.

@@ -12,7 +12,7 @@ use super::mistake::{Mistake, Place};
 use super::roots::Roots;
 use super::section::{Found, Section};
 use super::{
-    Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, HeaderPolicy,
+    Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, Details, HeaderPolicy,
     HostHeader, Limits, Pin, Places, Protocol, Retry, Source, SubjectName, Timeouts, TlsPolicy,
     TlsVersion, Trust, WebOrigin, WebOrigins, defaults, keys,
 };
@@ -50,6 +50,7 @@ pub struct Settings {
     pub host_header: Option<Found<HostHeader>>,
     pub forwarded: Option<Found<bool>>,
     pub via: Option<Found<bool>>,
+    pub details: Option<Found<Details>>,
     pub rewrite_location: Option<Found<bool>>,
 }
 
@@ -61,6 +62,7 @@ impl Settings {
             ("http2", Protocol::Http2),
         ];
         let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+        let details = [("full", Details::Full), ("brief", Details::Brief)];
         let retries = [("safe", Retry::Safe), ("never", Retry::Never)];
         Self {
             names_any: section.names_any("allow"),
@@ -99,6 +101,7 @@ impl Settings {
             host_header: section.parse("host_header", host_header),
             forwarded: section.boolean("forwarded"),
             via: section.boolean("via"),
+            details: section.word("details", &details),
             rewrite_location: section.boolean("rewrite_location"),
         }
     }
@@ -154,6 +157,7 @@ impl Settings {
             host_header: self.host_header.or_else(|| base.host_header.clone()),
             forwarded: self.forwarded.or_else(|| base.forwarded.clone()),
             via: self.via.or_else(|| base.via.clone()),
+            details: self.details.or_else(|| base.details.clone()),
             rewrite_location: self
                 .rewrite_location
                 .or_else(|| base.rewrite_location.clone()),
@@ -212,6 +216,7 @@ impl Settings {
                 via: value_or(self.via, defaults::VIA),
                 rewrite_location: value_or(self.rewrite_location, defaults::REWRITE_LOCATION),
             },
+            details: value_or(self.details, defaults::DETAILS),
             places: Places::default(),
         }
     }

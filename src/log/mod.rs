@@ -2,6 +2,7 @@
 //! because nobody reads them.
 
 mod access;
+mod quiet;
 mod sink;
 
 use std::io::IsTerminal;
@@ -12,6 +13,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use crate::config::{LogFormat, LogLevel, LogSettings};
 
 pub use access::{Access, Entry};
+pub use quiet::once_a_minute;
 pub use sink::{Flusher, Sink};
 
 /// Starts logging as `settings` say. The [`Sink`] is for access lines, where they are wanted; the

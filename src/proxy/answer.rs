@@ -4,23 +4,42 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, Version};
 use hyper::ext::ReasonPhrase;
+use serde::Serialize;
 
+use crate::diagnosis::Report;
 use crate::error::ForwardError;
 
 use super::record::Record;
 use super::relay::ResponseBody;
 
-/// The answer that explains `error`.
-pub fn explain(error: &ForwardError, record: Record) -> Response<ResponseBody> {
-    match record.grpc && record.version == Version::HTTP_2 {
-        true => explain_to_grpc(error, record),
-        false => explain_to_http(error, record),
-    }
+/// The answer that explains `error` as `report` does, or, where that is nobody's business, `brief`.
+pub fn explain(
+    error: &ForwardError,
+    report: &Report,
+    brief: bool,
+    record: Record,
+) -> Response<ResponseBody> {
+    let mut response = match record.grpc && record.version == Version::HTTP_2 {
+        true => explain_to_grpc(error, report, brief, record),
+        false => explain_to_http(error, report, brief, record),
+    };
+    let status = proxy_status(error, report, brief);
+    response.headers_mut().insert("proxy-status", status);
+    response
 }
 
 /// What gRPC calls Trailers-Only: the outcome in the head, and no body.
-fn explain_to_grpc(error: &ForwardError, record: Record) -> Response<ResponseBody> {
-    let message = format!("mtlsd: {error}");
+fn explain_to_grpc(
+    error: &ForwardError,
+    report: &Report,
+    brief: bool,
+    record: Record,
+) -> Response<ResponseBody> {
+    let message = match (brief, report.next_step.as_str()) {
+        (true, _) => format!("mtlsd: {}", error.token()),
+        (false, "") => format!("mtlsd: {}", report.detail),
+        (false, next) => format!("mtlsd: {}. Next step: {next}", report.detail),
+    };
     let mut response = Response::new(ResponseBody::Own(Bytes::new(), Box::new(record)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -32,30 +51,28 @@ fn explain_to_grpc(error: &ForwardError, record: Record) -> Response<ResponseBod
     if let Ok(message) = HeaderValue::try_from(percent_encoded(&message)) {
         headers.insert("grpc-message", message);
     }
-    headers.insert("proxy-status", proxy_status(error));
     response
 }
 
-fn explain_to_http(error: &ForwardError, record: Record) -> Response<ResponseBody> {
-    let mut text = format!("mtlsd: {error}\n");
-    if let Some(service) = &record.service {
-        text.push_str(&format!("  binding: {}\n", service.name));
-    }
-    if let Some(target) = &record.target {
-        text.push_str(&format!("  origin: https://{target}\n"));
-    }
-    if let Some(next) = next_step(error) {
-        text.push_str(&format!("  next step: {next}\n"));
-    }
+fn explain_to_http(
+    error: &ForwardError,
+    report: &Report,
+    brief: bool,
+    record: Record,
+) -> Response<ResponseBody> {
+    let (content_type, text) = match (record.prefers_json, brief) {
+        (true, _) => ("application/problem+json", problem(error, report, brief)),
+        (false, true) => (
+            "text/plain; charset=utf-8",
+            format!("mtlsd: {}\n", error.token()),
+        ),
+        (false, false) => ("text/plain; charset=utf-8", report.to_string()),
+    };
     let mut response = Response::new(ResponseBody::Own(Bytes::from(text), Box::new(record)));
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("proxy-status", proxy_status(error));
     match error {
         // Where a message ends is no longer certain.
         ForwardError::BadRequest(_) | ForwardError::ClientStalled(_) => {
@@ -79,10 +96,69 @@ fn explain_to_http(error: &ForwardError, record: Record) -> Response<ResponseBod
     response
 }
 
-/// RFC 9209.
-fn proxy_status(error: &ForwardError) -> HeaderValue {
-    HeaderValue::try_from(format!("mtlsd; error={}", error.token()))
-        .expect("an error type consists of letters and underscores")
+/// A problem (RFC 9457) of no further type, with the members of a [`Report`].
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    proxy_error: &'static str,
+    #[serde(flatten)]
+    report: Option<&'a Report>,
+}
+
+fn problem(error: &ForwardError, report: &Report, brief: bool) -> String {
+    let status = error.status();
+    let problem = Problem {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or_default(),
+        status: status.as_u16(),
+        proxy_error: error.token(),
+        report: (!brief).then_some(report),
+    };
+    serde_json::to_string(&problem).expect("a report is JSON")
+}
+
+/// What `Proxy-Status` (RFC 9209) says of a request without an answer.
+fn proxy_status(error: &ForwardError, report: &Report, brief: bool) -> HeaderValue {
+    let mut text = format!("mtlsd; error={}", error.token());
+    if !brief {
+        if let Some(alert) = &report.alert {
+            let (id, name) = (alert.id, quoted(&alert.name));
+            text.push_str(&format!("; alert-id={id}; alert-message={name}"));
+        }
+        if let Some(address) = report.address {
+            text.push_str(&format!("; next-hop=\"{address}\""));
+        }
+        text.push_str(&format!("; details={}", quoted(report.cause)));
+    }
+    HeaderValue::try_from(text).expect("these are letters, digits and what is quoted")
+}
+
+/// What it says of an answer that complains about a certificate.
+pub fn remark(status: u16, report: &Report) -> HeaderValue {
+    let details = quoted(&format!(
+        "{}. Next step: {}",
+        report.detail, report.next_step
+    ));
+    HeaderValue::try_from(format!(
+        "mtlsd; received-status={status}; details={details}"
+    ))
+    .expect("these are letters, digits and what is quoted")
+}
+
+/// A String of RFC 9651 section 3.3.3, which has ASCII only.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            ' '..='~' => quoted.push(letter),
+            _ => quoted.push('?'),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// As gRPC writes `grpc-message`: everything but printable ASCII, and `%`, as %XX.
@@ -95,52 +171,4 @@ fn percent_encoded(text: &str) -> String {
         }
     }
     encoded
-}
-
-fn next_step(error: &ForwardError) -> Option<&'static str> {
-    Some(match error {
-        ForwardError::Connect => {
-            "use an http:// URL in place of https://; mtlsd adds the TLS and the certificate. In a tunnel it could add neither"
-        }
-        ForwardError::Certificate(distrust) => distrust.help(),
-        ForwardError::NotAsked => {
-            "have the origin ask for a client certificate; without `require_request` mtlsd talks to it all the same"
-        }
-        ForwardError::Dial(..) => {
-            "is the origin running, and is its port the one in the configuration?"
-        }
-        ForwardError::Dns(..) => {
-            "is the host spelt right, and does this machine resolve it? `connect_to` dials an address instead"
-        }
-        ForwardError::Grpc => {
-            "have the origin offer h2 by ALPN; `protocol = \"http1\"` keeps mtlsd from asking for it"
-        }
-        ForwardError::Handshake(_) => {
-            "compare the authority that issued the client certificate with those the origin accepts"
-        }
-        ForwardError::NoConnection(_) => {
-            "raise `max_connections`, or find out what keeps the origin busy"
-        }
-        ForwardError::NoRequest(_) => {
-            "raise `max_requests_in_flight`, or find out what keeps the origin busy"
-        }
-        ForwardError::NotPublic(_) => {
-            "name the host itself in `allow`, or set allow_private = true"
-        }
-        ForwardError::Timeout(_) => "raise `response_timeout` if the origin needs longer",
-        ForwardError::TimeoutConnecting(_) => {
-            "is a firewall dropping the connection? `connect_timeout` says how long it may take"
-        }
-        ForwardError::Terminated(_) => {
-            "an origin that refuses the client certificate may do so only now: look into its log"
-        }
-        ForwardError::BadRequest(_)
-        | ForwardError::ClientStalled(_)
-        | ForwardError::Forbidden(_)
-        | ForwardError::Misdirected(_)
-        | ForwardError::OriginStalled(_)
-        | ForwardError::Protocol(_)
-        | ForwardError::ServerName(_)
-        | ForwardError::Upgrade => return None,
-    })
 }

@@ -2,14 +2,13 @@
 //! on or explains why there is none.
 
 mod answer;
+mod complaint;
 mod guard;
 mod message;
 mod record;
 mod relay;
 mod tunnel;
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,7 +24,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use crate::body::Upload;
-use crate::config::{Binding, HeaderPolicy, WebOrigins};
+use crate::config::{Binding, Details, HeaderPolicy, WebOrigins};
 use crate::error::ForwardError;
 use crate::head;
 use crate::log::Access;
@@ -45,8 +44,6 @@ pub struct Proxy {
     routes: Arc<Routes>,
     services: Vec<Rc<Service>>,
     access: Option<Rc<Access>>,
-    // When each kind of failure was last logged, so that a broken origin does not fill the disk.
-    logged: RefCell<HashMap<(usize, &'static str), Instant>>,
 }
 
 /// One binding, as a worker serves it.
@@ -57,6 +54,7 @@ pub struct Service {
     web_origins: WebOrigins,
     body_timeout: Duration,
     most_in_flight: usize,
+    brief: bool,
     in_flight: Arc<AtomicUsize>,
     upstream: Upstream,
 }
@@ -93,6 +91,7 @@ impl Service {
             web_origins: binding.web_origins.clone(),
             body_timeout: binding.timeouts.body,
             most_in_flight: binding.limits.requests_in_flight.get(),
+            brief: binding.details == Details::Brief,
             in_flight,
             upstream,
         })
@@ -124,7 +123,6 @@ impl Proxy {
             routes,
             services,
             access,
-            logged: RefCell::default(),
         }
     }
 
@@ -177,10 +175,11 @@ impl Proxy {
                 Response::new(ResponseBody::Empty)
             }
             Err(error) => {
-                self.log_failure(&from, &error, &record);
+                let report = complaint::report(&error, &record);
+                complaint::log_failure(&error, &report, from.peer);
                 record.status = error.status();
                 record.error = Some(error.token());
-                answer::explain(&error, record)
+                answer::explain(&error, &report, self.is_brief(&record), record)
             }
         }
     }
@@ -273,7 +272,7 @@ impl Proxy {
             head::switch(&mut head.headers, protocol);
             return Ok(Passed::Switch(head, origin, inbound.lease));
         }
-        let (mut head, incoming) = inbound.response.into_parts();
+        let (mut head, mut incoming) = inbound.response.into_parts();
         let last = head::is_last(&head.headers, head.version);
         head::response(
             &mut head.headers,
@@ -281,9 +280,14 @@ impl Proxy {
             &route.target,
             base_path,
         );
+        let ahead = match head.status.is_client_error() {
+            true => complaint::look(&mut head, &mut incoming, &inbound.lease, record).await,
+            false => None,
+        };
         // hyper speaks to the client as the client does.
         head.version = Version::HTTP_11;
         let relayed = Relayed {
+            ahead,
             lease: inbound.lease,
             upload,
             last,
@@ -293,39 +297,12 @@ impl Proxy {
         Ok(Passed::Answer(head, incoming, relayed))
     }
 
-    /// Logs a failure that somebody should look at, once per kind, binding and minute.
-    fn log_failure(&self, from: &From, error: &ForwardError, record: &Record) {
-        let connect = matches!(error, ForwardError::Connect);
-        if !error.status().is_server_error() && !connect {
-            return;
-        }
-        let binding = record.service.as_ref();
-        let index = binding.and_then(|one| {
-            self.services
-                .iter()
-                .position(|other| Rc::ptr_eq(one, other))
-        });
-        let now = Instant::now();
-        let mut logged = self.logged.borrow_mut();
-        let key = (index.unwrap_or(usize::MAX), error.token());
-        if logged.get(&key).is_some_and(|last| now - *last < QUIET) {
-            return;
-        }
-        logged.insert(key, now);
-        let binding = binding.map_or("-", |service| service.name.as_str());
-        let origin = record.target.as_ref().map(|target| target.as_str());
-        if connect {
-            tracing::warn!(
-                binding,
-                peer = ?from.peer,
-                "a client sent CONNECT: have it use http:// URLs, mtlsd adds the TLS"
-            );
-        } else {
-            let status = error.status().as_u16();
-            tracing::warn!(binding, origin, status, kind = error.token(), %error, "request failed");
+    /// Whether the client is told no more than the kind of a failure. Where its binding is not
+    /// known, that is what any binding wants.
+    fn is_brief(&self, record: &Record) -> bool {
+        match &record.service {
+            Some(service) => service.brief,
+            None => self.services.iter().any(|service| service.brief),
         }
     }
 }
-
-/// So long the same failure is not logged again.
-const QUIET: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::Authority;
 use crate::head;
-use crate::log::{Access, Entry};
+use crate::log::{self, Access, Entry};
 use crate::server::{Activity, Client};
 use crate::upstream::Trace;
 
@@ -28,6 +28,7 @@ pub struct Record {
     uri: Uri,
     pub version: Version,
     pub grpc: bool,
+    pub prefers_json: bool,
     pub service: Option<Rc<Service>>,
     pub target: Option<Arc<Authority>>,
     pub trace: Trace,
@@ -55,6 +56,7 @@ impl Record {
             uri: request.uri().clone(),
             version: request.version(),
             grpc: head::is_grpc(request.headers()),
+            prefers_json: head::prefers_json(request.headers()),
             service: None,
             target: None,
             trace: Trace::default(),
@@ -66,19 +68,54 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The name of the binding, once it is known.
+    pub fn binding(&self) -> Option<&str> {
+        self.service.as_ref().map(|service| service.name.as_str())
+    }
+
+    /// `host:port` of the origin, once it is known.
+    pub fn origin(&self) -> Option<&str> {
+        self.target.as_ref().map(|target| target.as_str())
+    }
+
+    /// Whether the client is told no more than the kind of a failure.
+    pub fn is_brief(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.brief)
+    }
+
+    /// Says that an answer broke off, which its client sees as an error and nothing more.
+    pub fn log_break(&self, kind: &'static str, why: &dyn std::error::Error) {
+        let binding = self.binding().unwrap_or("-");
+        let Some(unsaid) = log::once_a_minute(binding, kind) else {
+            return;
+        };
+        let address = self.trace.upstream.get();
+        tracing::warn!(
+            binding,
+            origin = self.origin(),
+            address = address.map(|(address, _)| tracing::field::display(address)),
+            kind,
+            error = why.to_string(),
+            unsaid,
+            "answer cut short"
+        );
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
         self.activity.request_ended(now);
         if let Some(access) = &self.access {
             access.record(&Entry {
-                binding: self.service.as_ref().map(|service| service.name.as_str()),
+                binding: self.binding(),
                 peer: self.peer,
                 method: &self.method,
                 path: self.uri.path(),
                 status: self.status.as_u16(),
                 elapsed: now - self.began,
-                origin: self.target.as_ref().map(|target| target.as_str()),
+                origin: self.origin(),
                 upstream: self.trace.upstream.get(),
                 generation: self.trace.generation.get(),
                 error: self.error,

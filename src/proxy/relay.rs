@@ -28,6 +28,8 @@ pub enum ResponseBody {
 
 /// What an answer that is passed on needs besides itself.
 pub struct Relayed {
+    /// What was read of the body already.
+    pub ahead: Option<Ahead>,
     pub lease: Lease,
     pub upload: Upload,
     /// Whether nothing comes on the connection after this answer.
@@ -40,6 +42,8 @@ pub struct Relayed {
 
 /// A body that is passed on piece by piece; the next piece is read when the client took the last.
 pub struct Relay {
+    // Comes before `incoming`.
+    ahead: Option<Ahead>,
     incoming: Incoming,
     // Given back to the pool with the last byte.
     lease: Option<Lease>,
@@ -52,6 +56,9 @@ pub struct Relay {
     client: Client,
     record: Record,
 }
+
+/// A piece of a body that was read before the rest was wanted.
+pub type Ahead = Result<Frame<Bytes>, hyper::Error>;
 
 /// Why an answer broke off. The client sees its connection end before the answer does.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +78,7 @@ impl ResponseBody {
     /// The body `incoming`, which comes as `relayed` says.
     pub fn relay(incoming: Incoming, relayed: Relayed, client: Client, record: Record) -> Self {
         let mut relay = Relay {
+            ahead: relayed.ahead,
             incoming,
             lease: Some(relayed.lease),
             upload: relayed.upload,
@@ -100,7 +108,11 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let next = match self.ahead.take() {
+            Some(ahead) => Poll::Ready(Some(ahead)),
+            None => Pin::new(&mut self.incoming).poll_frame(cx),
+        };
+        match next {
             Poll::Ready(Some(Ok(frame))) => {
                 self.silent_since = None;
                 if self.incoming.is_end_stream() {
@@ -150,15 +162,29 @@ impl Relay {
         }
     }
 
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.incoming.size_hint();
+        if let Some(Ok(frame)) = &self.ahead {
+            let more = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let upper = hint.upper();
+            hint.set_lower(hint.lower() + more);
+            if let Some(upper) = upper {
+                hint.set_upper(upper + more);
+            }
+        }
+        hint
+    }
+
     fn break_off(&mut self, why: BrokenOff) -> BrokenOff {
-        self.record.error = Some(match why {
+        let token = match why {
             BrokenOff::Silent(_) => "connection_read_timeout",
             BrokenOff::Ended(_) | BrokenOff::Damaged(_) => "http_response_incomplete",
-        });
+        };
+        self.record.error = Some(token);
         if self.http10 {
             self.client.activity.reset_at_end();
         }
-        tracing::debug!(error = %why, "answer cut short");
+        self.record.log_break(token, &why);
         why
     }
 }
@@ -183,7 +209,7 @@ impl Body for ResponseBody {
         match self {
             Self::Empty => true,
             Self::Own(text, _) => text.is_empty(),
-            Self::Relayed(relay) => relay.incoming.is_end_stream(),
+            Self::Relayed(relay) => relay.ahead.is_none() && relay.incoming.is_end_stream(),
         }
     }
 
@@ -191,7 +217,7 @@ impl Body for ResponseBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Own(text, _) => SizeHint::with_exact(text.len() as u64),
-            Self::Relayed(relay) => relay.incoming.size_hint(),
+            Self::Relayed(relay) => relay.size_hint(),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! The handshake with an origin.
 
+use std::io;
 use std::sync::Arc;
 
-use rustls::HandshakeKind;
+use rustls::{ClientConnection, HandshakeKind};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::error::{Distrust, Failure};
 
-use super::facts::Facts;
+use super::facts::{Demand, Facts, Session};
 use super::generation::{Alpn, Generation};
+use super::opening::Opening;
 use super::stream::Stream;
 use super::{slot, verify};
 
@@ -40,6 +42,7 @@ impl ServerName {
 }
 
 /// Shakes hands as `generation`, offering `alpn`, over a connection that is established already.
+/// What the handshake reveals goes into `facts`, also when it fails.
 ///
 /// # Errors
 ///
@@ -49,32 +52,64 @@ pub async fn connect(
     alpn: Alpn,
     name: ServerName,
     tcp: TcpStream,
+    facts: &Arc<Facts>,
 ) -> Result<Stream, HandshakeError> {
     let connector = TlsConnector::from(generation.offering(alpn));
-    let facts = Arc::new(Facts::default());
-    let stream = slot::noting(&facts, connector.connect(name.0.clone(), tcp))
+    let connecting = connector.connect(name.0.clone(), Opening::new(tcp));
+    let stream = slot::noting(facts, connecting.into_fallible())
         .await
-        .map_err(
-            |error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-                Some(rustls::Error::InvalidCertificate(reason)) => {
-                    HandshakeError::Certificate(verify::explain(reason))
-                }
-                Some(rustls::Error::InvalidCertRevocationList(reason)) => {
-                    HandshakeError::Certificate(verify::explain_list(reason))
-                }
-                _ => HandshakeError::Failed(Failure::from(&error)),
-            },
-        )?;
-    let asked = match stream.get_ref().1.handshake_kind() {
-        Some(HandshakeKind::Resumed) => generation.recall(&name.0),
-        _ => {
-            generation.remember(name.0, facts.asked().is_some());
-            Some(facts.asked().is_some())
+        .map_err(|(error, opening)| explain(&error, &opening, facts))?;
+    let session = stream.get_ref().1;
+    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    facts.agreed(session_of(session, resumed));
+    let demand = match resumed {
+        true => generation.recall(&name.0),
+        false => {
+            let demand = facts.demand().cloned().unwrap_or(Demand::NotAsked);
+            generation.remember(name.0, demand.clone());
+            Some(demand)
         }
     };
+    let asked = matches!(demand, Some(Demand::Asked(_)));
+    if let Some(demand) = demand {
+        facts.demands(demand);
+    }
     // What is not known of a resumed session was not asked for as far as anybody can say.
-    match generation.requires_request() && asked != Some(true) {
+    match generation.requires_request() && !asked {
         true => Err(HandshakeError::NotAsked),
-        false => Ok(Stream::new(stream, facts)),
+        false => Ok(Stream::new(stream, Arc::clone(facts))),
+    }
+}
+
+fn explain(error: &io::Error, opening: &Opening, facts: &Facts) -> HandshakeError {
+    let failure = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(reason)) => {
+            return HandshakeError::Certificate(verify::explain(reason));
+        }
+        Some(rustls::Error::InvalidCertRevocationList(reason)) => {
+            return HandshakeError::Certificate(verify::explain_list(reason));
+        }
+        Some(rustls::Error::InvalidMessage(_)) => match opening.tongue() {
+            Some(tongue) => Failure::NotTls(tongue),
+            None => Failure::from(error),
+        },
+        _ => match (Failure::from(error), opening.is_silent()) {
+            // Without a byte, an end is nothing but an end.
+            (Failure::Truncated, true) => Failure::Closed,
+            (failure, _) => failure,
+        },
+    };
+    facts.fail(failure.clone());
+    HandshakeError::Failed(failure)
+}
+
+fn session_of(session: &ClientConnection, resumed: bool) -> Session {
+    let suite = session.negotiated_cipher_suite();
+    let exchange = session.negotiated_key_exchange_group();
+    Session {
+        version: session.protocol_version(),
+        suite: suite.map(|suite| suite.suite()),
+        exchange: exchange.map(|group| group.name()),
+        resumed,
     }
 }

@@ -5,12 +5,16 @@
 //! explain a failure reads it.
 
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
-use rustls::{AlertDescription, Error, SignatureScheme};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    AlertDescription, CipherSuite, Error, HandshakeType, NamedGroup, ProtocolVersion,
+    SignatureScheme,
+};
 use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Name};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use crate::error::Failure;
 
@@ -22,35 +26,105 @@ pub struct Facts {
     read: AtomicU64,
     written: AtomicU64,
     failure: OnceLock<Failure>,
-    asked: OnceLock<Asked>,
-    // The origin's chain, leaf first.
-    peer: OnceLock<Vec<Leaf>>,
+    session: OnceLock<Session>,
+    demand: OnceLock<Demand>,
+    // The chain of an origin that was not believed, leaf first.
+    refused: OnceLock<Vec<Leaf>>,
 }
 
-/// What an origin said when it asked for a certificate.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// What a handshake agreed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Session {
+    pub(super) version: Option<ProtocolVersion>,
+    pub(super) suite: Option<CipherSuite>,
+    pub(super) exchange: Option<NamedGroup>,
+    /// Whether a session was resumed, without certificates.
+    pub resumed: bool,
+}
+
+impl Session {
+    /// `1.3` or `1.2`.
+    pub fn version(&self) -> &'static str {
+        match self.version {
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "1.3",
+        }
+    }
+
+    /// The cipher suite and the key exchange, as rustls writes them.
+    pub fn algorithms(&self) -> String {
+        let suite = self.suite.map(|suite| format!("{suite:?}"));
+        let exchange = self.exchange.map(|group| format!("{group:?}"));
+        let both: Vec<_> = suite.into_iter().chain(exchange).collect();
+        both.join(", ")
+    }
+}
+
+/// Whether an origin asked for a certificate.
+#[derive(Clone, Debug)]
+pub enum Demand {
+    /// It did, in the handshake of this connection or in the one whose session was resumed.
+    Asked(Arc<Asked>),
+    /// It did not.
+    NotAsked,
+}
+
+/// What an origin said when it asked for a certificate, and how ours fits.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Asked {
-    /// The authorities it accepts; any, when it named none.
-    pub authorities: Vec<String>,
-    /// The signatures it accepts, as RFC 8446 section 4.2.3 names them.
-    pub schemes: Vec<String>,
+    // Raw names.
+    authorities: Vec<Vec<u8>>,
+    schemes: Vec<SignatureScheme>,
+    qualifies: bool,
+    can_sign: bool,
 }
 
 impl Asked {
-    /// Of raw names, and the schemes that both sides know.
-    pub(super) fn new(authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Self {
-        let name = |raw: &&[u8]| match X509Name::from_der(raw) {
+    pub(super) fn new(
+        authorities: &[&[u8]],
+        schemes: &[SignatureScheme],
+        ours: &CertifiedKey,
+    ) -> Self {
+        Self {
+            authorities: authorities.iter().map(|raw| raw.to_vec()).collect(),
+            schemes: schemes.to_vec(),
+            qualifies: authorities.is_empty() || is_by_one_of(&ours.cert, authorities),
+            can_sign: ours.key.choose_scheme(schemes).is_some(),
+        }
+    }
+
+    /// The authorities it accepts; any, when it named none.
+    pub fn authorities(&self) -> Vec<String> {
+        let name = |raw: &Vec<u8>| match X509Name::from_der(raw) {
             Ok((_, name)) => name.to_string(),
             Err(_) => "a name that cannot be read".to_owned(),
         };
-        Self {
-            authorities: authorities.iter().map(name).collect(),
-            schemes: schemes
-                .iter()
-                .map(|scheme| format!("{scheme:?}").to_ascii_lowercase())
-                .collect(),
-        }
+        self.authorities.iter().map(name).collect()
     }
+
+    /// The signatures that it accepts and mtlsd knows, as RFC 8446 section 4.2.3 names them.
+    pub fn schemes(&self) -> Vec<String> {
+        let name = |scheme| format!("{scheme:?}").to_ascii_lowercase();
+        self.schemes.iter().map(name).collect()
+    }
+
+    /// Whether our chain leads to one of the authorities.
+    pub fn qualifies(&self) -> bool {
+        self.qualifies
+    }
+
+    /// Whether our key can make one of the signatures. If not, no certificate is presented.
+    pub fn can_sign(&self) -> bool {
+        self.can_sign
+    }
+}
+
+/// Whether one of the certificates was issued by one of the authorities, by their raw names.
+fn is_by_one_of(chain: &[CertificateDer<'_>], authorities: &[&[u8]]) -> bool {
+    chain.iter().any(|der| {
+        X509Certificate::from_der(der)
+            .is_ok_and(|(_, certificate)| authorities.contains(&certificate.issuer().as_raw()))
+    })
 }
 
 impl Facts {
@@ -69,26 +143,40 @@ impl Facts {
         self.failure.get()
     }
 
-    /// What the origin said when it asked for a certificate; `None` when it did not, or where the
-    /// handshake was short because a session was resumed.
+    /// What the handshake agreed on; `None` when it did not succeed.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.get()
+    }
+
+    /// Whether the origin asked for a certificate; `None` when that is not known: the handshake did
+    /// not get so far, or resumed a session of which nothing is known any more.
+    pub fn demand(&self) -> Option<&Demand> {
+        self.demand.get()
+    }
+
+    /// What the origin said when it asked for a certificate.
     pub fn asked(&self) -> Option<&Asked> {
-        self.asked.get()
+        match self.demand()? {
+            Demand::Asked(asked) => Some(asked),
+            Demand::NotAsked => None,
+        }
     }
 
-    /// The certificates that the origin presented, leaf first; none where a session was resumed.
-    pub fn peer(&self) -> &[Leaf] {
-        self.peer.get().map_or(&[], Vec::as_slice)
+    /// The certificates of an origin that was not believed, leaf first.
+    pub fn refused(&self) -> &[Leaf] {
+        self.refused.get().map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn asks(&self, asked: Asked) {
-        let _ = self.asked.set(asked);
+    pub(super) fn demands(&self, demand: Demand) {
+        let _ = self.demand.set(demand);
     }
 
-    pub(super) fn presents(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) {
-        let read = std::iter::once(leaf)
-            .chain(others)
-            .filter_map(|der| Leaf::parse(der).ok());
-        let _ = self.peer.set(read.collect());
+    pub(super) fn agreed(&self, session: Session) {
+        let _ = self.session.set(session);
+    }
+
+    pub(super) fn refuses(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) {
+        let _ = self.refused.set(leaves(leaf, others));
     }
 
     // Plain loads and stores: only the connection's own IO writes.
@@ -103,6 +191,14 @@ impl Facts {
     pub(super) fn fail(&self, failure: Failure) {
         let _ = self.failure.set(failure);
     }
+}
+
+/// What the certificates say that can be read.
+pub fn leaves(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Vec<Leaf> {
+    std::iter::once(leaf)
+        .chain(others)
+        .filter_map(|der| Leaf::parse(der).ok())
+        .collect()
 }
 
 impl From<&io::Error> for Failure {
@@ -122,6 +218,11 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         match error {
             Error::AlertReceived(alert) => Self::Alert(u8::from(*alert), alert_name(*alert)),
+            Error::PeerIncompatible(reason) => Self::Incompatible(format!("{reason:?}")),
+            Error::InappropriateHandshakeMessage {
+                got_type: HandshakeType::CertificateRequest,
+                ..
+            } => Self::LateRequest,
             other => Self::Tls(other.to_string()),
         }
     }

@@ -16,6 +16,7 @@ use rustls_pki_types::ServerName;
 use crate::config::{Source, TlsPolicy, TlsVersion, Trust};
 
 use super::error::{Input, LoadError};
+use super::facts::{Asked, Demand};
 use super::identity::Identity;
 use super::inputs::Inputs;
 use super::remark::Remark;
@@ -36,7 +37,7 @@ pub struct Generation {
     require_request: bool,
     // Whether the origin of this name asked for a certificate in its last full handshake, which is
     // all that can be said of a connection that resumes a session.
-    asking: Mutex<HashMap<ServerName<'static>, bool>>,
+    demands: Mutex<HashMap<ServerName<'static>, Demand>>,
 }
 
 /// Which HTTP is offered to an origin (RFC 7301).
@@ -107,7 +108,7 @@ impl Generation {
             either: offering(&["h2", "http/1.1"]),
             roots,
             require_request: policy.require_request,
-            asking: Mutex::default(),
+            demands: Mutex::default(),
         })
     }
 
@@ -132,17 +133,17 @@ impl Generation {
     }
 
     /// Remembers whether the origin called `name` asked for a certificate in a full handshake.
-    pub(super) fn remember(&self, name: ServerName<'static>, asked: bool) {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        if asking.len() < MOST_NAMES || asking.contains_key(&name) {
-            asking.insert(name, asked);
+    pub(super) fn remember(&self, name: ServerName<'static>, demand: Demand) {
+        let mut demands = self.demands.lock().unwrap_or_else(PoisonError::into_inner);
+        if demands.len() < MOST_NAMES || demands.contains_key(&name) {
+            demands.insert(name, demand);
         }
     }
 
     /// Whether the origin called `name` asked for one in its last full handshake, if it is known.
-    pub(super) fn recall(&self, name: &ServerName<'static>) -> Option<bool> {
-        let asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        asking.get(name).copied()
+    pub(super) fn recall(&self, name: &ServerName<'static>) -> Option<Demand> {
+        let demands = self.demands.lock().unwrap_or_else(PoisonError::into_inner);
+        demands.get(name).cloned()
     }
 
     /// Whether the certificate is valid at `now`; `path` is for the error.
@@ -187,7 +188,7 @@ impl ResolvesClientCert for Presents {
         authorities: &[&[u8]],
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        slot::asked(authorities, schemes);
+        slot::asked(Asked::new(authorities, schemes, &self.0));
         // Whether it is one of the authorities the origin named is for the origin to judge: its
         // answer is an alert with a reason, and staying silent would hide that.
         Some(Arc::clone(&self.0))

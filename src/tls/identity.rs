@@ -123,6 +123,17 @@ impl Identity {
         remarks
     }
 
+    /// Whether its certificate may be used by clients, as far as it says (RFC 5280 section
+    /// 4.2.1.12).
+    pub fn is_for_clients(&self) -> bool {
+        !self.remarks.contains(&Remark::NoClientAuth)
+    }
+
+    /// Whether its certificate comes without those of intermediate authorities.
+    pub fn is_alone(&self) -> bool {
+        self.certified.cert.len() == 1
+    }
+
     /// What its certificate says.
     pub fn leaf(&self) -> &Leaf {
         &self.leaf

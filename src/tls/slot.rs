@@ -7,10 +7,9 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 
-use rustls::SignatureScheme;
 use rustls_pki_types::CertificateDer;
 
-use super::facts::{Asked, Facts};
+use super::facts::{Asked, Demand, Facts};
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Facts>>> = const { RefCell::new(None) };
@@ -29,13 +28,13 @@ pub async fn noting<T>(facts: &Arc<Facts>, handshake: impl Future<Output = T>) -
 }
 
 /// The origin asks for a certificate.
-pub fn asked(authorities: &[&[u8]], schemes: &[SignatureScheme]) {
-    with(|facts| facts.asks(Asked::new(authorities, schemes)));
+pub fn asked(asked: Asked) {
+    with(|facts| facts.demands(Demand::Asked(Arc::new(asked))));
 }
 
-/// The origin presents these certificates.
-pub fn presented(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) {
-    with(|facts| facts.presents(leaf, others));
+/// The origin presents these certificates, and is not believed.
+pub fn refused(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) {
+    with(|facts| facts.refuses(leaf, others));
 }
 
 fn with(note: impl FnOnce(&Facts)) {

@@ -6,23 +6,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::Failure;
 
-use super::facts::Facts;
+use super::facts::{Facts, leaves};
+use super::identity::Leaf;
+use super::opening::Opening;
 
 /// A client's TLS connection to an origin.
 pub struct Stream {
-    inner: TlsStream<TcpStream>,
+    inner: TlsStream<Opening>,
     facts: Arc<Facts>,
     // Let go of when the connection is, wherever it has gone by then.
     _kept: Option<Box<dyn Send>>,
 }
 
 impl Stream {
-    pub(super) fn new(inner: TlsStream<TcpStream>, facts: Arc<Facts>) -> Self {
+    pub(super) fn new(inner: TlsStream<Opening>, facts: Arc<Facts>) -> Self {
         Self {
             inner,
             facts,
@@ -33,6 +34,14 @@ impl Stream {
     /// Whether the origin chose h2.
     pub fn is_http2(&self) -> bool {
         self.inner.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
+    /// The origin's certificates, leaf first; none where a session was resumed.
+    pub fn peer(&self) -> Vec<Leaf> {
+        match self.inner.get_ref().1.peer_certificates() {
+            Some([leaf, others @ ..]) => leaves(leaf, others),
+            _ => Vec::new(),
+        }
     }
 
     /// Keeps `guard` until this connection is closed.

@@ -84,6 +84,31 @@ impl Verifier {
             false => Err(distrust(Distrust::Pin(presented.to_string()))),
         }
     }
+
+    /// What is made of webpki's judgement.
+    fn judge(
+        &self,
+        judged: Result<ServerCertVerified, Error>,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<ServerCertVerified, Error> {
+        match judged {
+            // webpki looks at the name last: the chain is good. Which name is not its to say then.
+            Ok(_)
+            | Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.names.is_empty() => self.check_names(end_entity)?,
+            Ok(_) => {}
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                return Err(distrust(unknown(end_entity, intermediates)));
+            }
+            Err(error) => return Err(error),
+        }
+        if !self.pins.is_empty() {
+            self.check_pins(end_entity)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -95,7 +120,6 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        slot::presented(end_entity, intermediates);
         let judged = self.chain.verify_server_cert(
             end_entity,
             intermediates,
@@ -103,24 +127,11 @@ impl ServerCertVerifier for Verifier {
             ocsp_response,
             now,
         );
-        match judged {
-            // webpki looks at the name last: the chain is good. Which name is not its to say then.
-            Ok(_)
-            | Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.names.is_empty() => self.check_names(end_entity)?,
-            Ok(_) => {}
-            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-                if is_self_signed(end_entity) =>
-            {
-                return Err(distrust(Distrust::SelfSigned));
-            }
-            Err(error) => return Err(error),
+        let judged = self.judge(judged, end_entity, intermediates);
+        if judged.is_err() {
+            slot::refused(end_entity, intermediates);
         }
-        if !self.pins.is_empty() {
-            self.check_pins(end_entity)?;
-        }
-        Ok(ServerCertVerified::assertion())
+        judged
     }
 
     fn verify_tls12_signature(
@@ -162,7 +173,6 @@ pub fn explain(error: &CertificateError) -> Distrust {
             Distrust::NotYetValid(Some(not_before.as_secs()))
         }
         CertificateError::Revoked => Distrust::Revoked,
-        CertificateError::UnknownIssuer => Distrust::UnknownIssuer,
         CertificateError::UnknownRevocationStatus => Distrust::RevocationUnknown,
         CertificateError::ExpiredRevocationList
         | CertificateError::ExpiredRevocationListContext { .. } => Distrust::RevocationListExpired,
@@ -206,9 +216,19 @@ fn distrust(reason: Distrust) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
 }
 
-fn is_self_signed(leaf: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(leaf)
-        .is_ok_and(|(_, leaf)| leaf.subject().as_raw() == leaf.issuer().as_raw())
+/// Why a chain leads to nobody who is trusted.
+fn unknown(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Distrust {
+    let last = intermediates.last().unwrap_or(leaf);
+    let Ok((_, last)) = X509Certificate::from_der(last) else {
+        return Distrust::Other("a certificate in its chain cannot be read".to_owned());
+    };
+    let is_own = last.subject().as_raw() == last.issuer().as_raw();
+    let issuer = last.issuer().to_string();
+    match intermediates {
+        [] if is_own => Distrust::SelfSigned,
+        [] => Distrust::Incomplete(issuer),
+        _ => Distrust::UnknownIssuer(issuer),
+    }
 }
 
 fn uris(leaf: &CertificateDer<'_>) -> Vec<String> {

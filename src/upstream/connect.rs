@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::body::Upload;
 use crate::config::Authority;
-use crate::error::{Failure, ForwardError};
+use crate::error::{Failure, ForwardError, Phase};
 use crate::lifecycle::Local;
 use crate::tls::{self, Alpn, Facts, Generation, HandshakeError, ServerName};
 
@@ -55,45 +55,57 @@ pub enum Wire {
 
 impl Dial<'_> {
     /// Connects as `generation`. The connection keeps `hold` until it is closed; `reached` is
-    /// told the address as soon as TCP is there.
+    /// told the address as soon as TCP is there, and `facts` what TLS reveals.
     pub async fn connect(
         &self,
         generation: &Generation,
         deadline: Instant,
         hold: Hold,
+        facts: &Arc<Facts>,
         reached: impl FnOnce(SocketAddr),
     ) -> Result<Made, ForwardError> {
-        match timeout_at(deadline, self.handshake(generation, reached)).await {
+        let phase = Cell::new(Phase::Name);
+        let steps = async {
+            let addresses = self.addresses().await?;
+            phase.set(Phase::Tcp);
+            let (tcp, address) = first_of(addresses).await?;
+            reached(address);
+            phase.set(Phase::Tls);
+            let stream = self.secure(generation, tcp, address, facts).await?;
+            Ok((stream, address))
+        };
+        match timeout_at(deadline, steps).await {
             Ok(connected) => {
                 let (stream, address) = connected?;
                 drive(stream.keep(hold), address, self.settings.max_header_size).await
             }
             Err(_) => Err(ForwardError::TimeoutConnecting(
                 self.settings.timeouts.connect,
+                phase.get(),
             )),
         }
     }
 
-    async fn handshake(
+    /// Speaks TLS as `generation` on a connection to `address`.
+    pub async fn secure(
         &self,
         generation: &Generation,
-        reached: impl FnOnce(SocketAddr),
-    ) -> Result<(tls::Stream, SocketAddr), ForwardError> {
-        let addresses = self.addresses().await?;
+        tcp: TcpStream,
+        address: SocketAddr,
+        facts: &Arc<Facts>,
+    ) -> Result<tls::Stream, ForwardError> {
         let name = self.settings.name_of(self.target);
         let name =
             ServerName::parse(name).ok_or_else(|| ForwardError::ServerName(name.to_owned()))?;
-        let (tcp, address) = first_of(addresses).await?;
-        reached(address);
         // Requests are written whole; waiting to fill a segment would only delay them.
         if let Err(error) = tcp.set_nodelay(true) {
             return Err(ForwardError::Dial(address, Failure::Io(error.kind())));
         }
-        match tls::connect(generation, self.alpn, name, tcp).await {
+        match tls::connect(generation, self.alpn, name, tcp, facts).await {
             Ok(stream) if self.alpn == Alpn::Http2 && !stream.is_http2() => {
                 Err(ForwardError::Protocol("it does not speak h2".to_owned()))
             }
-            Ok(stream) => Ok((stream, address)),
+            Ok(stream) => Ok(stream),
             Err(HandshakeError::Certificate(reason)) => Err(ForwardError::Certificate(reason)),
             Err(HandshakeError::NotAsked) => Err(ForwardError::NotAsked),
             Err(HandshakeError::Failed(failure)) => Err(ForwardError::Handshake(failure)),
@@ -101,7 +113,7 @@ impl Dial<'_> {
     }
 
     /// The addresses to try, in the order to try them.
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, ForwardError> {
+    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ForwardError> {
         let (host, port) = match &self.settings.connect_to {
             Some(to) => (&*to.host, to.port.unwrap_or(self.target.port())),
             None => (self.target.host(), self.target.port()),

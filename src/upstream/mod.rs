@@ -23,7 +23,7 @@ use crate::body::Upload;
 use crate::config::{Authority, Binding, ConnectTo, Limits, Protocol, Retry, Timeouts};
 use crate::error::{Failure, ForwardError};
 use crate::lifecycle::Alarm;
-use crate::tls::{Alpn, Generation};
+use crate::tls::{Alpn, Facts, Generation};
 
 use connect::{Dial, Wire};
 use exchange::Unanswered;
@@ -110,12 +110,38 @@ pub struct Inbound {
 }
 
 /// What is known about an attempt, for the log, whatever became of it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Trace {
     /// The address, and whether the connection had served before.
     pub upstream: Cell<Option<(SocketAddr, bool)>>,
     /// The Generation that was presented.
     pub generation: Cell<Option<u64>>,
+    /// What there is to explain a failure with; only there after one.
+    pub evidence: RefCell<Option<Evidence>>,
+}
+
+/// What is known of a connection that failed somebody.
+#[derive(Clone)]
+pub struct Evidence {
+    /// What it had gone through.
+    pub facts: Arc<Facts>,
+    /// Whose certificate it presented.
+    pub generation: Arc<Generation>,
+}
+
+impl Trace {
+    fn keep(&self, facts: Arc<Facts>, generation: &Arc<Generation>) {
+        let generation = Arc::clone(generation);
+        let evidence = Evidence { facts, generation };
+        self.evidence.replace(Some(evidence));
+    }
+
+    /// Becomes a copy of `other`, which is the trace of a request that tried for both.
+    fn follow(&self, other: Self) {
+        self.upstream.set(other.upstream.get());
+        self.generation.set(other.generation.get());
+        self.evidence.replace(other.evidence.into_inner());
+    }
 }
 
 impl Upstream {
@@ -227,6 +253,9 @@ impl Upstream {
             }
             let timeouts = &self.settings.timeouts;
             let answer = exchange::exchange(&mut lease, request, upload, timeouts, alarm).await;
+            if answer.is_err() {
+                trace.keep(lease.facts(), lease.generation());
+            }
             request = match answer {
                 Ok(response)
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrades =>
@@ -326,7 +355,9 @@ impl Upstream {
             };
             let acquired = match alpn {
                 Alpn::Http1 => pool.acquire(target, fresh, deadline).await?,
-                Alpn::Http2 | Alpn::Either => pool.acquire_stream(target, fresh, deadline).await?,
+                Alpn::Http2 | Alpn::Either => {
+                    pool.acquire_stream(target, fresh, deadline, trace).await?
+                }
             };
             let (permit, mut launch) = match acquired {
                 Acquired::Connection(lease) => {
@@ -343,14 +374,10 @@ impl Upstream {
                 alpn,
             };
             let hold = pool.hold(permit);
-            let made = dial.connect(
-                pool.generation(),
-                Instant::now() + patience,
-                hold,
-                |address| {
-                    trace.upstream.set(Some((address, false)));
-                },
-            );
+            let facts = Arc::new(Facts::default());
+            let until = Instant::now() + patience;
+            let reached = |address| trace.upstream.set(Some((address, false)));
+            let made = dial.connect(pool.generation(), until, hold, &facts, reached);
             return match made.await {
                 Ok(made) => {
                     let http1_only = alpn == Alpn::Either && matches!(made.wire, Wire::Http1(_));
@@ -380,8 +407,9 @@ impl Upstream {
                     continue;
                 }
                 Err(error) => {
+                    trace.keep(facts, pool.generation());
                     if let Some(launch) = &mut launch {
-                        launch.fail(&error);
+                        launch.fail(&error, trace);
                     }
                     Err(error)
                 }

@@ -16,13 +16,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::config::Authority;
-use crate::error::ForwardError;
+use crate::error::{ForwardError, Phase};
 use crate::tls::Generation;
 
 use super::connect::{Made, Wire};
 use super::shared::{Flight, Shared, Stream};
 use super::slots::{Hold, Permit, Slots};
-use super::{House, Published, Settings};
+use super::{House, Published, Settings, Trace};
 
 use lane::{Connection, Idle, Lane};
 use lease::Held;
@@ -62,13 +62,13 @@ pub struct Launch {
     pool: Rc<Pool>,
     target: Arc<Authority>,
     flight: Rc<Flight>,
-    failed: Option<ForwardError>,
+    failed: Option<(ForwardError, Trace)>,
 }
 
 impl Launch {
     /// The connection failed.
-    pub fn fail(&mut self, error: &ForwardError) {
-        self.failed = Some(error.clone());
+    pub fn fail(&mut self, error: &ForwardError, trace: &Trace) {
+        self.failed = Some((error.clone(), trace.clone()));
     }
 }
 
@@ -107,7 +107,7 @@ impl Pool {
         })
     }
 
-    pub fn generation(&self) -> &Generation {
+    pub fn generation(&self) -> &Arc<Generation> {
         &self.published.generation
     }
 
@@ -179,6 +179,7 @@ impl Pool {
         target: &Arc<Authority>,
         fresh: bool,
         deadline: Instant,
+        trace: &Trace,
     ) -> Result<Acquired, ForwardError> {
         if !fresh {
             let ready = self.with_lane(target, |lane| lane.stream(|shared| shared.has_room()));
@@ -188,9 +189,13 @@ impl Pool {
             if let Some(flight) = self.with_lane(target, |lane| lane.flight.clone()) {
                 return match timeout_at(deadline, flight.landed()).await {
                     Ok(Ok(())) => Ok(Acquired::Again),
-                    Ok(Err(error)) => Err(error),
+                    Ok(Err((error, told))) => {
+                        trace.follow(told);
+                        Err(error)
+                    }
                     Err(_) => Err(ForwardError::TimeoutConnecting(
                         self.settings.timeouts.connect,
+                        Phase::Tcp,
                     )),
                 };
             }

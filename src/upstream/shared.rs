@@ -13,6 +13,8 @@ use crate::body::Upload;
 use crate::error::ForwardError;
 use crate::tls::Facts;
 
+use super::Trace;
+
 /// One HTTP/2 connection. It ends when nobody holds it any more and its streams are over.
 pub struct Shared {
     sender: SendRequest<Upload>,
@@ -33,7 +35,7 @@ pub struct Stream(Rc<Shared>);
 #[derive(Default)]
 pub struct Flight {
     landed: Notify,
-    failed: RefCell<Option<ForwardError>>,
+    failed: RefCell<Option<(ForwardError, Trace)>>,
 }
 
 impl Shared {
@@ -121,16 +123,16 @@ impl Drop for Stream {
 
 impl Flight {
     /// Waits until the connection is there or has failed.
-    pub async fn landed(&self) -> Result<(), ForwardError> {
+    pub async fn landed(&self) -> Result<(), (ForwardError, Trace)> {
         self.landed.notified().await;
         match &*self.failed.borrow() {
-            Some(error) => Err(error.clone()),
+            Some(failed) => Err(failed.clone()),
             None => Ok(()),
         }
     }
 
     /// Tells everybody who waits.
-    pub fn land(&self, failed: Option<ForwardError>) {
+    pub fn land(&self, failed: Option<(ForwardError, Trace)>) {
         *self.failed.borrow_mut() = failed;
         self.landed.notify_waiters();
     }

@@ -11,7 +11,7 @@ use hyper::client::conn::TrySendError;
 use crate::body::Upload;
 use crate::config::Authority;
 use crate::head;
-use crate::tls::Facts;
+use crate::tls::{Facts, Generation};
 
 use super::super::shared::Stream;
 use super::Pool;
@@ -54,6 +54,11 @@ impl Lease {
             Held::Own(connection) => &connection.facts,
             Held::Stream(stream) => stream.facts(),
         })
+    }
+
+    /// The Generation it was made with.
+    pub fn generation(&self) -> &Arc<Generation> {
+        self.pool.generation()
     }
 
     /// Whether other requests use its connection at the same time.

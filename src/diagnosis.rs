@@ -1,0 +1,254 @@
+//! Why a request failed, in words that somebody can act on: who refused whom, over what, and what
+//! to do next. Pure functions from what was seen to what is said.
+
+mod answer;
+mod refusal;
+mod report;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use crate::error::{Distrust, Failure, ForwardError, Phase, Tongue};
+use crate::tls::{Facts, Identity, Leaf};
+
+pub use answer::{may_tell, told};
+pub use report::{Alert, Certificate, Report};
+
+/// What there is to judge by.
+#[derive(Clone, Copy)]
+pub struct Evidence<'a> {
+    /// What the connection went through; `None` where there was none.
+    pub facts: Option<&'a Facts>,
+    /// The certificate that was to be presented; `None` where no binding was found.
+    pub identity: Option<&'a Identity>,
+    /// The origin's address, and whether the connection had served before.
+    pub reached: Option<(SocketAddr, bool)>,
+    /// The time by this machine's clock.
+    pub now: SystemTime,
+}
+
+/// What went wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Diagnosis {
+    /// A word for programs, which stays the same.
+    pub cause: &'static str,
+    /// What happened, in a sentence.
+    pub what: String,
+    /// What to do about it.
+    pub next: String,
+}
+
+impl Diagnosis {
+    fn new(cause: &'static str, what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self {
+            cause,
+            what: what.into(),
+            next: next.into(),
+        }
+    }
+
+    /// Explains why there is no answer.
+    pub fn of(error: &ForwardError, evidence: Evidence<'_>) -> Self {
+        match error {
+            ForwardError::Certificate(distrust) => distrusted(distrust, evidence),
+            ForwardError::Handshake(failure) => refusal::in_handshake(failure, evidence),
+            ForwardError::Terminated(failure) => refusal::before_answer(failure, evidence),
+            ForwardError::Dial(address, failure) => undialled(*address, failure),
+            ForwardError::TimeoutConnecting(_, phase) => unfinished(*phase, error, evidence),
+            error => Self::new(cause(error), error.to_string(), next_step(error)),
+        }
+    }
+}
+
+impl Evidence<'_> {
+    fn leaf(&self) -> Option<&Leaf> {
+        self.identity.map(Identity::leaf)
+    }
+
+    fn address(&self) -> String {
+        match self.reached {
+            Some((address, _)) => address.to_string(),
+            None => "the origin's address".to_owned(),
+        }
+    }
+}
+
+/// The origin's certificate was not believed.
+fn distrusted(distrust: &Distrust, evidence: Evidence<'_>) -> Diagnosis {
+    let ours_is = |state: fn(&Leaf, SystemTime) -> bool| {
+        evidence
+            .leaf()
+            .is_some_and(|leaf| state(leaf, evidence.now))
+    };
+    let clock = match distrust {
+        Distrust::NotYetValid(_) if ours_is(Leaf::is_early) => Some("not yet valid"),
+        Distrust::Expired(_) if ours_is(Leaf::is_expired) => Some("expired"),
+        _ => None,
+    };
+    if let Some(state) = clock {
+        let now = humantime::format_rfc3339_seconds(evidence.now);
+        return Diagnosis::new(
+            "clock",
+            format!(
+                "by this machine's clock, which says {now}, the origin's certificate and ours are both {state}: probably the clock is wrong"
+            ),
+            "set this machine's clock, and see that it is kept (timedatectl, chronyc tracking)",
+        );
+    }
+    let cause = match distrust {
+        Distrust::Expired(_) => "origin_certificate_expired",
+        Distrust::NotYetValid(_) => "origin_certificate_not_yet_valid",
+        Distrust::Names { .. } => "origin_certificate_name",
+        Distrust::SelfSigned => "origin_certificate_self_signed",
+        Distrust::UnknownIssuer(_) => "origin_certificate_unknown_issuer",
+        Distrust::Incomplete(_) => "origin_certificate_incomplete",
+        Distrust::Revoked => "origin_certificate_revoked",
+        Distrust::RevocationUnknown => "origin_certificate_not_covered",
+        Distrust::RevocationListExpired => "revocation_list_expired",
+        Distrust::BadSignature => "origin_certificate_signature",
+        Distrust::Algorithm => "origin_certificate_algorithm",
+        Distrust::Usage => "origin_certificate_usage",
+        Distrust::Pin(_) => "origin_certificate_pin",
+        Distrust::Other(_) => "origin_certificate",
+    };
+    let what = ForwardError::Certificate(distrust.clone()).to_string();
+    Diagnosis::new(cause, what, distrust.help())
+}
+
+/// TCP was not established.
+fn undialled(address: SocketAddr, failure: &Failure) -> Diagnosis {
+    let unreachable = [
+        io::ErrorKind::HostUnreachable,
+        io::ErrorKind::NetworkUnreachable,
+    ];
+    match failure {
+        Failure::Io(io::ErrorKind::ConnectionRefused) => Diagnosis::new(
+            "connection_refused",
+            format!("{address} refused the connection: nothing listens there"),
+            "is the origin running, and is its port the one in the configuration?",
+        ),
+        Failure::Io(kind) if unreachable.contains(kind) => Diagnosis::new(
+            "unreachable",
+            format!("there is no way to {address}: {kind}"),
+            "look at this machine's routes and at the VPN that may be down (`ip route get`); `connect_to` dials another address",
+        ),
+        failure => Diagnosis::new(
+            "connection_failed",
+            format!("cannot connect to {address}: {failure}"),
+            "is the origin running, and is a firewall in between?",
+        ),
+    }
+}
+
+fn unfinished(phase: Phase, error: &ForwardError, evidence: Evidence<'_>) -> Diagnosis {
+    match phase {
+        Phase::Name => Diagnosis::new(
+            "dns_timeout",
+            error.to_string(),
+            "this machine's resolver does not answer: look at /etc/resolv.conf; `connect_to` dials an address without it",
+        ),
+        Phase::Tcp => Diagnosis::new(
+            "tcp_timeout",
+            error.to_string(),
+            "is a firewall dropping packets on the way, or is the address wrong? `connect_timeout` says how long it may take",
+        ),
+        Phase::Tls => Diagnosis::new(
+            "tls_timeout",
+            format!("{} took the connection, but {error}", evidence.address()),
+            "is it a TLS port at all, and is the origin overloaded? `connect_timeout` says how long it may take",
+        ),
+    }
+}
+
+/// The cause, where the kind of the error says it.
+fn cause(error: &ForwardError) -> &'static str {
+    match error {
+        ForwardError::BadRequest(_) => "bad_request",
+        ForwardError::ClientStalled(_) => "client_stalled",
+        ForwardError::Connect => "connect",
+        ForwardError::Dns(..) => "dns",
+        ForwardError::Forbidden(_) => "forbidden",
+        ForwardError::Grpc => "grpc_over_http1",
+        ForwardError::NotAsked => "not_asked",
+        ForwardError::NoConnection(_) => "max_connections",
+        ForwardError::NoRequest(_) => "max_requests_in_flight",
+        ForwardError::Misdirected(_) => "misdirected",
+        ForwardError::NotPublic(_) => "not_public",
+        ForwardError::ServerName(_) => "server_name",
+        ForwardError::OriginStalled(_) => "upload_timeout",
+        ForwardError::Protocol(_) => "not_http",
+        ForwardError::Timeout(_) => "response_timeout",
+        ForwardError::Upgrade => "unasked_upgrade",
+        ForwardError::Certificate(_)
+        | ForwardError::Dial(..)
+        | ForwardError::Handshake(_)
+        | ForwardError::Terminated(_)
+        | ForwardError::TimeoutConnecting(..) => "connection",
+    }
+}
+
+/// What to do, where the kind of the error says it.
+fn next_step(error: &ForwardError) -> &'static str {
+    match error {
+        ForwardError::Connect => {
+            "use an http:// URL in place of https://; mtlsd adds the TLS and the certificate. In a tunnel it could add neither"
+        }
+        ForwardError::NotAsked => {
+            "have the origin ask for a client certificate; without `require_request` mtlsd talks to it all the same"
+        }
+        ForwardError::Dns(..) => {
+            "is the host spelt right, and does this machine resolve it? `connect_to` dials an address instead"
+        }
+        ForwardError::Grpc => {
+            "have the origin offer h2 by ALPN; `protocol = \"http1\"` keeps mtlsd from asking for it"
+        }
+        ForwardError::NoConnection(_) => {
+            "raise `max_connections`, or find out what keeps the origin busy"
+        }
+        ForwardError::NoRequest(_) => {
+            "raise `max_requests_in_flight`, or find out what keeps the origin busy"
+        }
+        ForwardError::NotPublic(_) => {
+            "name the host itself in `allow`, or set allow_private = true"
+        }
+        ForwardError::Timeout(_) => "raise `response_timeout` if the origin needs longer",
+        ForwardError::OriginStalled(_) => "raise `body_timeout` if the origin reads so slowly",
+        ForwardError::ClientStalled(_) => {
+            "send the body without such pauses, or raise `body_timeout`"
+        }
+        ForwardError::Protocol(_) => {
+            "look into the origin's log; `protocol` says which HTTP is spoken to it"
+        }
+        ForwardError::ServerName(_) => {
+            "give the origin a host name or an IP address; `server_name` sets the name to verify"
+        }
+        ForwardError::Upgrade => "the origin is broken: look into its log",
+        // What they say is what to do.
+        ForwardError::BadRequest(_)
+        | ForwardError::Forbidden(_)
+        | ForwardError::Misdirected(_)
+        | ForwardError::Certificate(_)
+        | ForwardError::Dial(..)
+        | ForwardError::Handshake(_)
+        | ForwardError::Terminated(_)
+        | ForwardError::TimeoutConnecting(..) => "",
+    }
+}
+
+/// What listens on the origin's port does not speak TLS.
+fn not_tls(tongue: Tongue, evidence: Evidence<'_>) -> Diagnosis {
+    let address = evidence.address();
+    match tongue {
+        Tongue::Http => Diagnosis::new(
+            "plain_http",
+            format!("{address} speaks plain HTTP, not TLS"),
+            "use the origin's https port in `origin` (or `connect_to`); this one is for http",
+        ),
+        Tongue::Other => Diagnosis::new(
+            "not_tls",
+            format!("what listens on {address} speaks neither TLS nor HTTP"),
+            "is the port right? Something other than a web server answers there",
+        ),
+    }
+}
