@@ -28,6 +28,8 @@ pub enum Command {
     Demo(Demo),
     /// Read the configuration and open every file it names, without serving
     Check(Check),
+    /// Go the way of a request to an origin step by step, and say what each step meets
+    Probe(Probe),
     /// Write a configuration file to start from
     Init(Init),
     /// Manage the client certificates that bindings name by their id
@@ -103,7 +105,9 @@ pub struct Demo {
 
 /// Reads the configuration and opens every file it names.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit codes: 0 all is well; 2 usage; 78 something is wrong, and what.")]
+#[command(
+    after_help = "Exit codes: 0 all is well; 1 a probe failed; 2 usage; 78 something is wrong, and what."
+)]
 pub struct Check {
     /// The configuration file
     #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
@@ -114,6 +118,36 @@ pub struct Check {
     /// Print nothing when all is well
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
+    /// Probe the origin of every binding, too
+    #[arg(long)]
+    pub probe: bool,
+    /// Add the bindings of a Workers project, as `run` does
+    #[arg(long, value_name = "FILE")]
+    pub wrangler: Option<PathBuf>,
+    /// With --wrangler: the environment of the project
+    #[arg(short, long, value_name = "NAME", requires = "wrangler")]
+    pub env: Option<String>,
+    /// Where the store is
+    #[command(flatten)]
+    pub store: store::StoreFlag,
+}
+
+/// Needs no running daemon. Fetches the URL once, and reads the beginning of the answer.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit codes: 0 the origin answers, and has nothing against the certificate; 1 it does not, and why; 2 usage; 78 the configuration is wrong."
+)]
+pub struct Probe {
+    /// The binding
+    pub binding: String,
+    /// A whole URL, or a path at the binding's origin [default: the origin itself]
+    pub url: Option<String>,
+    /// The configuration file
+    #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
     /// Add the bindings of a Workers project, as `run` does
     #[arg(long, value_name = "FILE")]
     pub wrangler: Option<PathBuf>,

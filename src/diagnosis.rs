@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use crate::error::{Distrust, Failure, ForwardError, Phase, Tongue};
 use crate::tls::{Facts, Identity, Leaf};
 
-pub use answer::{may_tell, told};
+pub use answer::{may_tell, told, well};
 pub use report::{Alert, Certificate, Report};
 
 /// What there is to judge by.
@@ -62,6 +62,16 @@ impl Diagnosis {
 }
 
 impl Evidence<'_> {
+    /// What there is when there was no connection, nor anything to present on one.
+    pub fn nothing(now: SystemTime) -> Self {
+        Self {
+            facts: None,
+            identity: None,
+            reached: None,
+            now,
+        }
+    }
+
     fn leaf(&self) -> Option<&Leaf> {
         self.identity.map(Identity::leaf)
     }
@@ -170,6 +180,7 @@ fn cause(error: &ForwardError) -> &'static str {
         ForwardError::Dns(..) => "dns",
         ForwardError::Forbidden(_) => "forbidden",
         ForwardError::Grpc => "grpc_over_http1",
+        ForwardError::NoHttp2 => "no_http2",
         ForwardError::NotAsked => "not_asked",
         ForwardError::NoConnection(_) => "max_connections",
         ForwardError::NoRequest(_) => "max_requests_in_flight",
@@ -193,6 +204,9 @@ fn next_step(error: &ForwardError) -> &'static str {
     match error {
         ForwardError::Connect => {
             "use an http:// URL in place of https://; mtlsd adds the TLS and the certificate. In a tunnel it could add neither"
+        }
+        ForwardError::NoHttp2 => {
+            "leave `protocol` out, or set it to \"http1\"; or have the origin offer h2"
         }
         ForwardError::NotAsked => {
             "have the origin ask for a client certificate; without `require_request` mtlsd talks to it all the same"

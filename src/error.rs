@@ -217,6 +217,9 @@ pub enum ForwardError {
     /// gRPC, whose outcome stands in trailers that HTTP/1.1 does not carry reliably.
     #[error("gRPC needs HTTP/2, and the origin speaks http/1.1 here")]
     Grpc,
+    /// The origin does not speak HTTP/2, which the binding demands.
+    #[error("the origin does not speak HTTP/2 (ALPN), and `protocol` demands it")]
+    NoHttp2,
     /// The origin asked for no certificate, though the binding wants to be asked.
     #[error("the origin did not ask for a certificate (`require_request`)")]
     NotAsked,
@@ -272,6 +275,7 @@ impl ForwardError {
             | Self::Dns(..)
             | Self::Grpc
             | Self::Handshake(_)
+            | Self::NoHttp2
             | Self::NotAsked
             | Self::NotPublic(_)
             | Self::Protocol(_)
@@ -298,9 +302,11 @@ impl ForwardError {
         match self {
             Self::BadRequest(_) | Self::Protocol(_) => INTERNAL,
             Self::Forbidden(_) => PERMISSION_DENIED,
-            Self::Misdirected(_) | Self::NotAsked | Self::NotPublic(_) | Self::ServerName(_) => {
-                FAILED_PRECONDITION
-            }
+            Self::Misdirected(_)
+            | Self::NoHttp2
+            | Self::NotAsked
+            | Self::NotPublic(_)
+            | Self::ServerName(_) => FAILED_PRECONDITION,
             Self::Grpc | Self::Connect | Self::Upgrade => UNIMPLEMENTED,
             Self::ClientStalled(_) | Self::OriginStalled(_) | Self::Timeout(_) => DEADLINE_EXCEEDED,
             Self::Terminated(_) => UNKNOWN,
@@ -328,7 +334,7 @@ impl ForwardError {
             Self::NotPublic(_) => "destination_ip_prohibited",
             Self::NotAsked => "tls_protocol_error",
             Self::Grpc | Self::ServerName(_) => "proxy_configuration_error",
-            Self::Protocol(_) => "http_protocol_error",
+            Self::Protocol(_) | Self::NoHttp2 => "http_protocol_error",
             Self::Handshake(failure) | Self::Terminated(failure) => match failure {
                 Failure::Alert(..) => "tls_alert_received",
                 Failure::Tls(_)

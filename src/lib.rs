@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | 5 | [`cli`], [`commands`] | arguments to a command, its result to an exit code |
 //! | 4 | [`app`], [`demo`] | build everything from a configuration, start the threads, supervise, drain |
-//! | 3 | [`proxy`], [`reload`] | answer one request; keep the identities fresh |
+//! | 3 | [`proxy`], [`reload`], [`probe`] | answer one request; keep the identities fresh; go the way of a request step by step |
 //! | 2 | [`upstream`], [`diagnosis`] | the pool under one Generation, connecting, sending and retrying; why that failed, in words |
 //! | 1 | [`tls`], [`route`], [`head`], [`server`], [`watch`], [`store`], [`systemd`] | mechanism |
 //! | 0 | [`config`], [`log`], [`body`], [`lifecycle`], [`error`] | vocabulary |
@@ -24,6 +24,7 @@ pub mod commands;
 pub mod app;
 pub mod demo;
 
+pub mod probe;
 pub mod proxy;
 pub mod reload;
 

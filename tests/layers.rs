@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 6] = [
         "head", "route", "server", "store", "systemd", "tls", "watch",
     ],
     &["diagnosis", "upstream"],
-    &["proxy", "reload"],
+    &["probe", "proxy", "reload"],
     &["app", "demo"],
     &["cli", "commands"],
 ];

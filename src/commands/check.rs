@@ -9,8 +9,11 @@ use crate::app::{self, Loaded, Validity};
 use crate::cli::Check;
 use crate::config::ConfigError;
 
+use crate::probe::Verdict;
+
 use super::Exit;
 use super::given::given;
+use super::probe::verdict;
 
 /// What `--json` prints; its shape is an interface.
 #[derive(Serialize)]
@@ -32,6 +35,10 @@ struct Checked {
     not_before: String,
     not_after: String,
     days_left: u64,
+    /// What is odd about the certificate.
+    remarks: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<Verdict>,
 }
 
 /// Reads the configuration and opens every file it names. Anything wrong is exit code 78, also
@@ -70,16 +77,30 @@ fn messages(error: &ConfigError) -> Vec<String> {
 }
 
 fn succeed(arguments: &Check, path: &str, loaded: &Loaded) -> Exit {
-    let bindings: Vec<_> = checked(loaded).collect();
+    let mut bindings: Vec<_> = checked(loaded).collect();
+    if arguments.probe {
+        let all = loaded.config.bindings.iter().zip(&loaded.reloaders);
+        for ((binding, reloader), checked) in all.zip(&mut bindings) {
+            // Where an `allow` alone says what may be reached, there is nothing to try.
+            if binding.origin.is_some() {
+                checked.probe = Some(verdict(binding, reloader.current()));
+            }
+        }
+    }
+    let failed = |checked: &Checked| checked.probe.as_ref().is_some_and(|probe| !probe.ok);
+    let ok = !bindings.iter().any(failed);
     if arguments.json {
         print(&Report {
-            ok: true,
+            ok,
             config: path.to_owned(),
             bindings,
             mistakes: Vec::new(),
         });
-    } else if !arguments.quiet {
-        println!("{path}: all is well");
+    } else if !ok || !arguments.quiet {
+        match ok {
+            true => println!("{path}: all is well"),
+            false => println!("{path}: the configuration is right, and an origin cannot be used"),
+        }
         for binding in bindings {
             println!(
                 "  {}: {} -> {}, {}, valid until {} ({} days)",
@@ -93,9 +114,26 @@ fn succeed(arguments: &Check, path: &str, loaded: &Loaded) -> Exit {
                 binding.not_after,
                 binding.days_left,
             );
+            for remark in &binding.remarks {
+                println!("    note: {remark}");
+            }
+            if let Some(probe) = &binding.probe {
+                print_verdict(probe);
+            }
         }
     }
-    Exit::Success
+    match ok {
+        true => Exit::Success,
+        false => Exit::Failure,
+    }
+}
+
+fn print_verdict(probe: &Verdict) {
+    let report = &probe.report;
+    println!("    probe: {}", report.detail);
+    if !report.next_step.is_empty() {
+        println!("    next step: {}", report.next_step);
+    }
 }
 
 fn fail(arguments: &Check, path: &str, mistakes: Vec<String>, text: &str) -> Exit {
@@ -121,6 +159,7 @@ fn checked(loaded: &Loaded) -> impl Iterator<Item = Checked> {
         .map(move |(binding, reloader)| {
             let leaf = reloader.current().identity().leaf();
             let left = leaf.not_after.duration_since(now).unwrap_or_default();
+            let remarks = reloader.current().remarks(now);
             Checked {
                 name: binding.name.to_string(),
                 listen: binding.listen.iter().map(ToString::to_string).collect(),
@@ -131,6 +170,8 @@ fn checked(loaded: &Loaded) -> impl Iterator<Item = Checked> {
                 not_before: format_rfc3339_seconds(leaf.not_before).to_string(),
                 not_after: format_rfc3339_seconds(leaf.not_after).to_string(),
                 days_left: left.as_secs() / (24 * 3600),
+                remarks: remarks.iter().map(ToString::to_string).collect(),
+                probe: None,
             }
         })
 }

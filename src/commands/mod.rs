@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 mod given;
 pub mod init;
+pub mod probe;
 pub mod run;
 pub mod version;
 pub mod welcome;

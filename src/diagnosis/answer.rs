@@ -47,6 +47,23 @@ pub fn told(status: StatusCode, begin: &[u8], evidence: Evidence<'_>) -> Option<
     }
 }
 
+/// An answer without a complaint.
+pub fn well(status: StatusCode, evidence: Evidence<'_>) -> Diagnosis {
+    let what = match evidence.facts.and_then(Facts::demand) {
+        Some(Demand::Asked(_)) => {
+            format!("all is well: the origin was shown our certificate, and answered {status}")
+        }
+        _ => format!(
+            "the origin answered {status}, and asked for no certificate: anybody gets such an answer"
+        ),
+    };
+    let next = match status.as_u16() {
+        400.. => "TLS is good; what the origin answers is about the request",
+        _ => "",
+    };
+    Diagnosis::new("well", what, next)
+}
+
 /// The origin says that no certificate came.
 fn absent(how: &str, evidence: Evidence<'_>) -> Diagnosis {
     let asked = evidence.facts.and_then(Facts::asked);
@@ -84,7 +101,7 @@ fn bad(how: &str, evidence: Evidence<'_>) -> Diagnosis {
         }) => Diagnosis::new(cause, format!("the origin {how}: {why}"), next),
         _ => Diagnosis::new(
             "answered_bad_certificate",
-            format!("the origin {how}"),
+            format!("the origin {how}; nothing here tells why"),
             "have the origin's owner look into its log for this serial number; does it trust the authority that issued the certificate?",
         ),
     }

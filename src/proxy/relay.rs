@@ -166,11 +166,11 @@ impl Relay {
         let mut hint = self.incoming.size_hint();
         if let Some(Ok(frame)) = &self.ahead {
             let more = frame.data_ref().map_or(0, |data| data.len() as u64);
-            let upper = hint.upper();
-            hint.set_lower(hint.lower() + more);
-            if let Some(upper) = upper {
+            // The upper bound first: the lower one is never above it.
+            if let Some(upper) = hint.upper() {
                 hint.set_upper(upper + more);
             }
+            hint.set_lower(hint.lower() + more);
         }
         hint
     }

@@ -195,6 +195,8 @@ impl Facts {
 
 /// What the certificates say that can be read.
 pub fn leaves(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Vec<Leaf> {
+    // Some servers send their own certificate twice.
+    let others = others.iter().filter(|one| *one != leaf);
     std::iter::once(leaf)
         .chain(others)
         .filter_map(|der| Leaf::parse(der).ok())

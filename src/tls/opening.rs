@@ -25,6 +25,11 @@ impl Opening {
         }
     }
 
+    /// The connection itself.
+    pub fn socket(&self) -> &TcpStream {
+        &self.tcp
+    }
+
     /// Whether nothing came at all.
     pub fn is_silent(&self) -> bool {
         self.seen == 0

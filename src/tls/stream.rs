@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
@@ -57,19 +58,41 @@ impl Stream {
         Arc::clone(&self.facts)
     }
 
-    fn failed(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+    fn failed(&mut self, error: io::Error) -> io::Error {
         let failure = Failure::from(&error);
         // A write that fails hides the reason: the origin's alert may lie unread in front of the
-        // reset. One look, without waiting.
-        if matches!(failure, Failure::Io(_)) {
-            let mut scrap = [0; 512];
-            let mut buffer = ReadBuf::new(&mut scrap);
-            if let Poll::Ready(Err(reason)) = Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
-                self.facts.fail(Failure::from(&reason));
-            }
+        // reset.
+        if matches!(failure, Failure::Io(_))
+            && let Some(reason) = self.last_words()
+        {
+            self.facts.fail(reason);
         }
         self.facts.fail(failure);
         error
+    }
+
+    /// The alert that lies unread on a connection that has failed. Read past tokio, which may not
+    /// have heard yet that there is anything to read.
+    fn last_words(&mut self) -> Option<Failure> {
+        let (opening, session) = self.inner.get_mut();
+        let mut scrap = [0; 4096];
+        for _ in 0..MOST_WORDS {
+            let (read, _) =
+                rustix::net::recv(opening.socket(), &mut scrap, RecvFlags::DONTWAIT).ok()?;
+            let mut words = &scrap[..read];
+            while !words.is_empty() {
+                if session.read_tls(&mut words).ok()? == 0 {
+                    return None;
+                }
+                if let Err(reason) = session.process_new_packets() {
+                    return Some(Failure::from(&reason));
+                }
+            }
+            if read == 0 {
+                return None;
+            }
+        }
+        None
     }
 }
 
@@ -104,7 +127,7 @@ impl AsyncWrite for Stream {
                 self.facts.add_written(bytes);
                 Ok(bytes)
             }
-            Err(error) => Err(self.failed(cx, error)),
+            Err(error) => Err(self.failed(error)),
         })
     }
 
@@ -119,7 +142,7 @@ impl AsyncWrite for Stream {
                 self.facts.add_written(bytes);
                 Ok(bytes)
             }
-            Err(error) => Err(self.failed(cx, error)),
+            Err(error) => Err(self.failed(error)),
         })
     }
 
@@ -129,10 +152,13 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = ready!(Pin::new(&mut self.inner).poll_flush(cx));
-        Poll::Ready(result.map_err(|error| self.failed(cx, error)))
+        Poll::Ready(result.map_err(|error| self.failed(error)))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+/// Pieces of 4 KiB that are looked through for an alert.
+const MOST_WORDS: usize = 16;

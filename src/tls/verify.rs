@@ -99,6 +99,15 @@ impl Verifier {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.names.is_empty() => self.check_names(end_entity)?,
             Ok(_) => {}
+            Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                expected,
+                ..
+            })) => {
+                return Err(distrust(Distrust::Names {
+                    expected: vec![expected.to_str().into_owned()],
+                    presented: names(end_entity),
+                }));
+            }
             Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
                 return Err(distrust(unknown(end_entity, intermediates)));
             }
@@ -185,13 +194,6 @@ pub fn explain(error: &CertificateError) -> Distrust {
             expected: Vec::new(),
             presented: Vec::new(),
         },
-        CertificateError::NotValidForNameContext {
-            expected,
-            presented,
-        } => Distrust::Names {
-            expected: vec![expected.to_str().into_owned()],
-            presented: presented.clone(),
-        },
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             Distrust::Usage
         }
@@ -218,13 +220,15 @@ fn distrust(reason: Distrust) -> Error {
 
 /// Why a chain leads to nobody who is trusted.
 fn unknown(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Distrust {
-    let last = intermediates.last().unwrap_or(leaf);
+    // Some servers send their own certificate twice.
+    let others: Vec<_> = intermediates.iter().filter(|one| *one != leaf).collect();
+    let last = others.last().copied().unwrap_or(leaf);
     let Ok((_, last)) = X509Certificate::from_der(last) else {
         return Distrust::Other("a certificate in its chain cannot be read".to_owned());
     };
     let is_own = last.subject().as_raw() == last.issuer().as_raw();
     let issuer = last.issuer().to_string();
-    match intermediates {
+    match others.as_slice() {
         [] if is_own => Distrust::SelfSigned,
         [] => Distrust::Incomplete(issuer),
         _ => Distrust::UnknownIssuer(issuer),

@@ -29,7 +29,9 @@ use super::slots::Hold;
 
 /// Whom to connect to.
 pub struct Dial<'a> {
+    /// The origin.
     pub target: &'a Authority,
+    /// How.
     pub settings: &'a Settings,
     /// Whether to refuse addresses that are not public.
     pub public_only: bool,
@@ -56,7 +58,7 @@ pub enum Wire {
 impl Dial<'_> {
     /// Connects as `generation`. The connection keeps `hold` until it is closed; `reached` is
     /// told the address as soon as TCP is there, and `facts` what TLS reveals.
-    pub async fn connect(
+    pub(super) async fn connect(
         &self,
         generation: &Generation,
         deadline: Instant,
@@ -87,6 +89,10 @@ impl Dial<'_> {
     }
 
     /// Speaks TLS as `generation` on a connection to `address`.
+    ///
+    /// # Errors
+    ///
+    /// When either side refuses.
     pub async fn secure(
         &self,
         generation: &Generation,
@@ -103,7 +109,7 @@ impl Dial<'_> {
         }
         match tls::connect(generation, self.alpn, name, tcp, facts).await {
             Ok(stream) if self.alpn == Alpn::Http2 && !stream.is_http2() => {
-                Err(ForwardError::Protocol("it does not speak h2".to_owned()))
+                Err(ForwardError::NoHttp2)
             }
             Ok(stream) => Ok(stream),
             Err(HandshakeError::Certificate(reason)) => Err(ForwardError::Certificate(reason)),
@@ -113,6 +119,10 @@ impl Dial<'_> {
     }
 
     /// The addresses to try, in the order to try them.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError::Dns`], [`ForwardError::NotPublic`].
     pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ForwardError> {
         let (host, port) = match &self.settings.connect_to {
             Some(to) => (&*to.host, to.port.unwrap_or(self.target.port())),

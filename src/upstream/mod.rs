@@ -25,10 +25,11 @@ use crate::error::{Failure, ForwardError};
 use crate::lifecycle::Alarm;
 use crate::tls::{Alpn, Facts, Generation};
 
-use connect::{Dial, Wire};
+use connect::Wire;
 use exchange::Unanswered;
 use pool::{Acquired, Knows, Pool};
 
+pub use connect::Dial;
 pub use pool::Lease;
 pub use slots::Slots;
 
@@ -61,7 +62,7 @@ pub trait House {
 }
 
 /// What the user decided about this binding's connections.
-struct Settings {
+pub struct Settings {
     timeouts: Timeouts,
     limits: Limits,
     // The origin, and the name that it goes by in place of its host's.
@@ -74,6 +75,22 @@ struct Settings {
 }
 
 impl Settings {
+    /// Those of `binding`.
+    pub fn of(binding: &Binding) -> Self {
+        Self {
+            timeouts: binding.timeouts,
+            limits: binding.limits,
+            server_name: binding.origin.as_ref().and_then(|origin| {
+                Some((Arc::clone(&origin.authority), binding.server_name.clone()?))
+            }),
+            connect_to: binding.connect_to.clone(),
+            allow_private: binding.allow_private,
+            max_header_size: binding.max_header_size,
+            protocol: binding.protocol,
+            retry: binding.retry,
+        }
+    }
+
     /// The name that `target` must prove to have.
     fn name_of<'a>(&'a self, target: &'a Authority) -> &'a str {
         match &self.server_name {
@@ -152,18 +169,7 @@ impl Upstream {
         worker: usize,
         house: Rc<dyn House>,
     ) -> Self {
-        let settings = Rc::new(Settings {
-            timeouts: binding.timeouts,
-            limits: binding.limits,
-            server_name: binding.origin.as_ref().and_then(|origin| {
-                Some((Arc::clone(&origin.authority), binding.server_name.clone()?))
-            }),
-            connect_to: binding.connect_to.clone(),
-            allow_private: binding.allow_private,
-            max_header_size: binding.max_header_size,
-            protocol: binding.protocol,
-            retry: binding.retry,
-        });
+        let settings = Rc::new(Settings::of(binding));
         let pool = Pool::new(Rc::clone(&settings), published, worker, Rc::clone(&house));
         Self {
             settings,
