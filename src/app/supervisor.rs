@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::LogSettings;
 use crate::reload::{self, Reloader, Signal};
@@ -133,13 +133,30 @@ impl Running {
         })
     }
 
+    /// What ended of itself: a part that panics takes others along, which may be heard of first.
+    async fn culprit(&mut self, first: Option<Ended>) -> Option<Ended> {
+        if first.as_ref().is_some_and(|ended| ended.panic.is_some()) {
+            return first;
+        }
+        let panicked = async {
+            loop {
+                match self.ended.recv().await {
+                    Some(ended) if ended.panic.is_some() => return Some(ended),
+                    Some(_) => {}
+                    None => return None,
+                }
+            }
+        };
+        timeout(LAST_WORDS, panicked).await.ok().flatten().or(first)
+    }
+
     async fn supervise(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut stop = pin!(stop);
         tracing::info!("ready");
         systemd::ready(&self.status);
         loop {
             tokio::select! {
-                ended = self.ended.recv() => return Err(fatal(ended)),
+                ended = self.ended.recv() => return Err(fatal(self.culprit(ended).await)),
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
                 () = &mut stop => break,
@@ -147,7 +164,7 @@ impl Running {
                     // Whatever ends the process does not wait for files.
                     tokio::select! {
                         biased;
-                        ended = self.ended.recv() => return Err(fatal(ended)),
+                        ended = self.ended.recv() => return Err(fatal(self.culprit(ended).await)),
                         _ = self.signals.terminate.recv() => break,
                         _ = self.signals.interrupt.recv() => break,
                         () = &mut stop => break,
@@ -291,3 +308,5 @@ fn start_reloading(
 const DRAIN: Duration = Duration::from_secs(25);
 const OVERTIME: Duration = Duration::from_secs(1);
 const LONGEST_RELOAD: Duration = Duration::from_secs(30);
+/// So long a part that panicked may take to say so.
+const LAST_WORDS: Duration = Duration::from_millis(100);
