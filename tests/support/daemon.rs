@@ -77,17 +77,15 @@ impl Daemon {
 
     /// The first address that the binding of this name listens on.
     pub fn address(&self, binding: &str) -> SocketAddr {
-        let lines = self.lines("serving");
-        let line = lines.iter().find(|line| line["binding"] == binding);
-        let listen = line
-            .and_then(|line| line["listen"].as_str())
-            .unwrap_or_default();
-        listen
-            .split(' ')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap_or_else(|_| panic!("no address in {lines:?}"))
+        // It may serve before its log has come here.
+        wait_for("an address", || {
+            let lines = self.lines("serving");
+            let line = lines.iter().find(|line| line["binding"] == binding);
+            let listen = line.and_then(|line| line["listen"].as_str());
+            listen
+                .and_then(|listen| listen.split(' ').next()?.parse().ok())
+                .ok_or_else(|| self.log())
+        })
     }
 
     /// What it has said so far.
