@@ -7,7 +7,7 @@ const [script, port] = process.argv.slice(2);
 const miniflare = new Miniflare({
   modules: true,
   scriptPath: script,
-  compatibilityDate: "2026-04-01",
+  compatibilityDate: "2025-07-01",
   host: "127.0.0.1",
   port: Number(port),
   // Nothing is asked of the network for the sake of `request.cf`.

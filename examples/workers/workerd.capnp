@@ -17,7 +17,7 @@ const config :Workerd.Config = (
 
 const worker :Workerd.Worker = (
   modules = [(name = "worker.js", esModule = embed "worker.js")],
-  compatibilityDate = "2026-04-01",
+  compatibilityDate = "2025-07-01",
   bindings = [
     (name = "MY_CERT", service = "MY_CERT"),
   ],
@@ -25,7 +25,7 @@ const worker :Workerd.Worker = (
 
 const everything :Workerd.Worker = (
   modules = [(name = "everything.js", esModule = embed "everything.js")],
-  compatibilityDate = "2026-04-01",
+  compatibilityDate = "2025-07-01",
   bindings = [
     (name = "MY_CERT", service = "MY_CERT"),
   ],

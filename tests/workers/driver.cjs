@@ -109,25 +109,28 @@ const accepts = (port) =>
     probe.on("connect", () => probe.destroy());
   });
 
-/** Copies the example here, with ports that are free in place of its own. */
-function copyExample(ports) {
-  for (const name of fs.readdirSync(example, { withFileTypes: true })) {
-    if (name.isFile()) fs.copyFileSync(path.join(example, name.name), inside(name.name));
+/** Copies the example into a directory of ours, with ports that are free in place of its own. */
+function copyExample(to, ports) {
+  fs.mkdirSync(to, { recursive: true });
+  for (const entry of fs.readdirSync(example, { withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const copy = path.join(to, entry.name);
+    fs.copyFileSync(path.join(example, entry.name), copy);
+    if (entry.name.startsWith("package")) continue;
+    let text = fs.readFileSync(copy, "utf8");
+    for (const [its, ours] of Object.entries(ports)) text = text.replaceAll(its, ours);
+    fs.writeFileSync(copy, text);
   }
-  fs.symlinkSync(modules, inside("node_modules"));
-  replaceIn("nginx.conf", "127.0.0.1:8443", `127.0.0.1:${ports.origin}`);
-  replaceIn("mtlsd.toml", "127.0.0.1:8443", `127.0.0.1:${ports.origin}`);
-}
-
-function replaceIn(name, what, by) {
-  const text = read(name);
-  if (!text.includes(what)) throw new Error(`${name} has no ${what}`);
-  fs.writeFileSync(inside(name), text.replaceAll(what, by));
+  fs.symlinkSync(modules, path.join(to, "node_modules"));
 }
 
 /** Puts the id of the certificate where the Wrangler files of the documentation have a blank. */
 function writeId(id) {
-  for (const name of ["wrangler.toml", "wrangler.jsonc"]) replaceIn(name, "<CERTIFICATE_ID>", id);
+  for (const name of ["wrangler.toml", "wrangler.jsonc"]) {
+    const text = read(name);
+    equal(text.includes("<CERTIFICATE_ID>"), true, `that ${name} has a blank`);
+    fs.writeFileSync(inside(name), text.replaceAll("<CERTIFICATE_ID>", id));
+  }
 }
 
 /** Sends a request; the answer, with its whole body as text. */
@@ -270,7 +273,7 @@ async function main() {
   const names = ["origin", "workerdWorker", "workerdEverything", "miniWorker", "miniEverything", "toml", "jsonc"];
   const ports = {};
   for (const name of names) ports[name] = await freePort();
-  copyExample(ports);
+  copyExample(directory, { 8443: ports.origin });
   told("./make-certificates", directory);
   const upload = ["mtls-certificate", "upload", "--cert", "cert.crt", "--key", "cert.key", "--name", "my-client-cert"];
   writeId(told(binary, ...upload).match(/^ID: (.*)$/m)[1]);
@@ -306,6 +309,7 @@ async function main() {
   await runtime("workerd", ports.workerdWorker, ports.workerdEverything, first);
   await runtime("miniflare", ports.miniWorker, ports.miniEverything, first);
   await replaced(ports);
+  await check("the example's own script does what it says", exampleScript);
 }
 
 /** Replaces the certificate, and waits for the origin to see the new one from both runtimes. */
@@ -322,6 +326,21 @@ async function replaced(ports) {
       await until("the origin's log", () => seenByOrigin(serial).length > 0);
     });
   }
+}
+
+/** Runs `run` of the example as it stands, but for its ports. */
+async function exampleScript() {
+  const ports = {};
+  for (const its of [8443, 8001, 8787, 8788]) ports[its] = await freePort();
+  const copy = inside("example");
+  copyExample(copy, ports);
+  const child = spawn("./run", [binary], { cwd: copy, env: environment, stdio: ["ignore", "pipe", "pipe"] });
+  running.push({ name: "example", child });
+  const [said, complaints] = await Promise.all([textOf(child.stdout), textOf(child.stderr), once(child, "close")]);
+  equal(child.exitCode, 0, `its exit code (${complaints})`);
+  const log = said.trim().split("\n").slice(-3);
+  const who = log.map((line) => line.split(" ")[1]).join();
+  equal(who, "-,CN=my-worker,CN=my-worker-renewed", "whom its origin saw");
 }
 
 /** Ends a process by its id. */
