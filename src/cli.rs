@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod fetch;
 pub mod store;
 
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ pub enum Command {
     Demo(Demo),
     /// Read the configuration and open every file it names, without serving
     Check(Check),
+    /// Make one request through a binding, without a daemon
+    Fetch(fetch::Fetch),
     /// Write a configuration file to start from
     Init(Init),
     /// Manage the client certificates that bindings name by their id

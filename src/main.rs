@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mtlsd::cli::{Cli, Command};
-use mtlsd::commands::{certificate, check, demo, init, run, version, welcome};
+use mtlsd::commands::{certificate, check, demo, fetch, init, run, version, welcome};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Some(Command::Run(arguments)) => run::run(arguments),
         Some(Command::Demo(arguments)) => demo::demo(arguments),
         Some(Command::Check(arguments)) => check::check(&arguments),
+        Some(Command::Fetch(arguments)) => fetch::fetch(arguments),
         Some(Command::Init(arguments)) => init::init(&arguments),
         Some(Command::MtlsCertificate(command)) => certificate::mtls_certificate(command),
         Some(Command::Cert(command)) => certificate::cert(command),

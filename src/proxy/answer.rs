@@ -12,10 +12,13 @@ use super::relay::ResponseBody;
 
 /// The answer that explains `error`.
 pub fn explain(error: &ForwardError, record: Record) -> Response<ResponseBody> {
-    match record.grpc && record.version == Version::HTTP_2 {
+    let mut response = match record.grpc && record.version == Version::HTTP_2 {
         true => explain_to_grpc(error, record),
         false => explain_to_http(error, record),
-    }
+    };
+    // For whoever asked in this very process, and can tell more from it than from a status.
+    response.extensions_mut().insert(error.clone());
+    response
 }
 
 /// What gRPC calls Trailers-Only: the outcome in the head, and no body.
