@@ -107,3 +107,36 @@ fn of(error: &ForwardError) -> Exit {
 /// The alerts that speak of the peer's certificate, which is ours (RFC 8446 section 6.2):
 /// bad_certificate to unknown_ca, but for illegal_parameter (47), and certificate_required.
 const ABOUT_CERTIFICATES: [u8; 7] = [42, 43, 44, 45, 46, 48, 116];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_curl_in_the_same_case() {
+        let alert = |number| Failure::Alert(number, String::new());
+        let host = || "a.example".to_owned();
+        for (error, exit) in [
+            (ForwardError::Dns(host(), host()), Exit::Curl(6)),
+            (
+                ForwardError::TimeoutConnecting(Duration::ZERO),
+                Exit::Curl(28),
+            ),
+            // handshake_failure, and a server that hangs up in the handshake.
+            (ForwardError::Handshake(alert(40)), Exit::Curl(35)),
+            (ForwardError::Handshake(Failure::Closed), Exit::Curl(35)),
+            // unknown_ca in TLS 1.2, certificate_required in TLS 1.3.
+            (ForwardError::Handshake(alert(48)), Exit::Curl(58)),
+            (ForwardError::Terminated(alert(116)), Exit::Curl(58)),
+            (ForwardError::Terminated(Failure::Closed), Exit::Curl(52)),
+            (
+                ForwardError::Terminated(Failure::Io(io::ErrorKind::ConnectionReset)),
+                Exit::Curl(56),
+            ),
+            (ForwardError::Protocol(host()), Exit::Curl(56)),
+            (ForwardError::NotPublic(host()), Exit::Config),
+        ] {
+            assert_eq!(of(&error), exit, "{error}");
+        }
+    }
+}
