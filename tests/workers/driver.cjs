@@ -111,12 +111,11 @@ const accepts = (port) =>
 
 /** Copies the example into a directory of ours, with ports that are free in place of its own. */
 function copyExample(to, ports) {
-  fs.mkdirSync(to, { recursive: true });
-  for (const entry of fs.readdirSync(example, { withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const copy = path.join(to, entry.name);
-    fs.copyFileSync(path.join(example, entry.name), copy);
-    if (entry.name.startsWith("package")) continue;
+  const installed = path.join(example, "node_modules");
+  fs.cpSync(example, to, { recursive: true, filter: (from) => from !== installed });
+  for (const entry of fs.readdirSync(to, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile() || entry.name.startsWith("package")) continue;
+    const copy = path.join(entry.parentPath ?? entry.path, entry.name);
     let text = fs.readFileSync(copy, "utf8");
     for (const [its, ours] of Object.entries(ports)) text = text.replaceAll(its, ours);
     fs.writeFileSync(copy, text);
@@ -270,10 +269,10 @@ async function refused(port) {
 const environment = { ...process.env, MTLSD_STORE: inside("store") };
 
 async function main() {
-  const names = ["origin", "workerdWorker", "workerdEverything", "miniWorker", "miniEverything", "toml", "jsonc"];
+  const names = ["origin", "workerdWorker", "workerdEverything", "miniWorker", "miniEverything", "standIn", "toml", "jsonc"];
   const ports = {};
   for (const name of names) ports[name] = await freePort();
-  copyExample(directory, { 8443: ports.origin });
+  copyExample(directory, { 8443: ports.origin, 8001: ports.toml });
   told("./make-certificates", directory);
   const upload = ["mtls-certificate", "upload", "--cert", "cert.crt", "--key", "cert.key", "--name", "my-client-cert"];
   writeId(told(binary, ...upload).match(/^ID: (.*)$/m)[1]);
@@ -303,11 +302,21 @@ async function main() {
     const ready = (log) => log.includes(`${script} is at `);
     await start(`miniflare-${script}`, ready, "node", "miniflare.mjs", script, String(port));
   }
+  const standsIn = (log) => log.includes("ready at ");
+  await start("stand-in", standsIn, "node", path.join(__dirname, "stand-in.cjs"), directory, String(ports.standIn));
 
   await check("the origin refuses whoever has no certificate", () => refused(ports.origin));
   const first = serialOf("cert.crt");
   await runtime("workerd", ports.workerdWorker, ports.workerdEverything, first);
   await runtime("miniflare", ports.miniWorker, ports.miniEverything, first);
+  await check("a Worker that stands in for the binding, as in wrangler dev", async () => {
+    equal((await json(ports.standIn)).serial, first, "the serial");
+    equal((await json(ports.standIn, { path: "/a?b" })).url, "/a?b", "the path");
+  });
+  await check("mtlsd fetch tries the binding without a Worker", async () => {
+    const words = ["fetch", "MY_CERT", "/fetched", "--wrangler", "wrangler.toml"];
+    equal(JSON.parse(told(binary, ...words)).serial, first, "the serial");
+  });
   await replaced(ports);
   await check("the example's own script does what it says", exampleScript);
 }
