@@ -232,18 +232,23 @@ async function runtime(name, worker, everything, serial) {
     socket.close(1000);
     equal((await closed)[0], 1000, "the code of its end");
   });
-  const page = (origin) => ({ headers: { origin, "sec-fetch-site": "cross-site" } });
-  await check(`${name}: a browser's request is handed on, for a page that may`, async () => {
-    const seen = await json(everything, page("https://app.example"));
-    equal(seen.headers.origin, "https://app.example", "Origin");
-    equal(seen.headers["sec-fetch-site"], "cross-site", "Sec-Fetch-Site");
-  });
-  await check(`${name}: and refused for another page, with the line to add`, async () => {
-    const answer = await send(everything, page("https://evil.example"));
-    equal(answer.status, 403, "the status");
-    const line = 'allow_web_origins = ["https://evil.example"] to [bindings.MY_CERT]';
-    equal(answer.text.includes(line), true, `that the answer has the line (${answer.text.trim()})`);
-  });
+  // With the origin's own name as Host, the Worker hands on the very request that it was given.
+  const page = (origin, more) => ({ headers: { origin, "sec-fetch-site": "cross-site", ...more } });
+  for (const more of [{}, { host: "a-secured-origin.com" }]) {
+    const how = more.host ? "as it is" : "under the origin's name";
+    await check(`${name}: a browser's request is handed on ${how}, for a page that may`, async () => {
+      const seen = await json(everything, page("https://app.example", more));
+      equal(seen.headers.origin, "https://app.example", "Origin");
+      equal(seen.headers["sec-fetch-site"], "cross-site", "Sec-Fetch-Site");
+      equal(seen.headers.host, "a-secured-origin.com", "Host");
+    });
+    await check(`${name}: and refused for another page, with the line to add`, async () => {
+      const answer = await send(everything, page("https://evil.example", more));
+      equal(answer.status, 403, "the status");
+      const line = 'allow_web_origins = ["https://evil.example"] to [bindings.MY_CERT]';
+      equal(answer.text.includes(line), true, `that the answer has the line (${answer.text.trim()})`);
+    });
+  }
 }
 
 /** The origin, asked without a certificate. */
