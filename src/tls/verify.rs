@@ -110,6 +110,15 @@ impl ServerCertVerifier for Verifier {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.names.is_empty() => self.check_names(end_entity)?,
             Ok(_) => {}
+            // rustls writes these names as its own types; people read them as they are.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => {
+                return Err(distrust(Distrust::Names {
+                    expected: vec![server_name.to_str().into_owned()],
+                    presented: names(end_entity),
+                }));
+            }
             Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
                 if is_self_signed(end_entity) =>
             {
@@ -171,17 +180,6 @@ pub fn explain(error: &CertificateError) -> Distrust {
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             Distrust::Algorithm
         }
-        CertificateError::NotValidForName => Distrust::Names {
-            expected: Vec::new(),
-            presented: Vec::new(),
-        },
-        CertificateError::NotValidForNameContext {
-            expected,
-            presented,
-        } => Distrust::Names {
-            expected: vec![expected.to_str().into_owned()],
-            presented: presented.clone(),
-        },
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             Distrust::Usage
         }
