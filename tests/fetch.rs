@@ -226,6 +226,12 @@ fn the_answer_goes_where_it_was_asked_to() {
         fs::read_to_string(desk.0.path().join("file")).unwrap(),
         "gone"
     );
+    desk.write("file", "kept");
+    desk.run(&["b", "/", "--fail", "-o", "file"]);
+    assert_eq!(
+        fs::read_to_string(desk.0.path().join("file")).unwrap(),
+        "kept"
+    );
     let output = desk.run(&["b", "/", "--fail"]);
     let said = "mtlsd: the origin answered 404 Not Found\n".to_owned();
     assert_eq!(ended(&output), (22, said.clone()));
@@ -286,11 +292,15 @@ fn failures_are_explained_as_the_proxy_explains_them() {
                 &format!("GET {url} HTTP/1.1\r\nConnection: close\r\n\r\n"),
             ),
         };
-        assert!(explained.body.starts_with("mtlsd: "), "{explained:?}");
+        let explained = explained.body;
+        assert!(explained.starts_with("mtlsd: "), "{explained}");
         let desk = Desk::new(&ca, &client, &config);
         let output = desk.run(&["b", url]);
-        assert_eq!(ended(&output), (code, explained.body), "{config}");
+        assert_eq!(ended(&output), (code, explained.clone()), "{config}");
         assert_eq!(text(&output.stdout), "");
+        let head = desk.run(&["b", url, "-I"]);
+        let first = explained.lines().next().unwrap();
+        assert_eq!(ended(&head), (code, format!("{first}\n")));
         let quiet = desk.run(&["b", url, "-s"]);
         assert_eq!(ended(&quiet), (code, String::new()));
     }

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 
 use crate::app::{Answer, Once, OnceError};
 use crate::cli::fetch::Fetch;
+use crate::error::ForwardError;
 
 use super::Exit;
 use super::given::given;
@@ -84,19 +85,34 @@ async fn exchange(
 ) -> Result<(), FetchError> {
     let Answer { response, failure } = once.send(request).await?;
     if let Some(failure) = failure {
-        let text = response.into_body().collect().await;
-        let text = text.map_err(FetchError::BrokenOff)?.to_bytes();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        return Err(FetchError::Forward(failure, text));
+        return Err(explained(failure, response.into_body()).await);
     }
     let failed = arguments.fail && response.status().as_u16() >= 400;
+    let with_head = arguments.include || arguments.head;
+    // A file that is there already is not emptied for nothing.
+    if failed && !with_head {
+        return Err(FetchError::Status(response.status()));
+    }
     let mut output = Output::open(arguments.output.as_deref())?;
-    if arguments.include || arguments.head {
+    if with_head {
         output.write(&head_text(&response))?;
     }
     match failed {
         true => Err(FetchError::Status(response.status())),
         false => pass_on(response.into_body(), &mut output).await,
+    }
+}
+
+/// The failure, with the text of mtlsd's own answer.
+async fn explained(failure: ForwardError, body: Incoming) -> FetchError {
+    let text = match body.collect().await {
+        Ok(text) => String::from_utf8_lossy(&text.to_bytes()).into_owned(),
+        Err(error) => return FetchError::BrokenOff(error),
+    };
+    match text.is_empty() {
+        // An answer to HEAD has no text.
+        true => FetchError::Forward(failure.clone(), format!("mtlsd: {failure}")),
+        false => FetchError::Forward(failure, text),
     }
 }
 
