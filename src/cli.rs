@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod fetch;
 pub mod store;
 
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ pub enum Command {
     Check(Check),
     /// Go the way of a request to an origin step by step, and say what each step meets
     Probe(Probe),
+    /// Make one request through a binding, without a daemon
+    Fetch(fetch::Fetch),
     /// Write a configuration file to start from
     Init(Init),
     /// Manage the client certificates that bindings name by their id

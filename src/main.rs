@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mtlsd::cli::{Cli, Command};
-use mtlsd::commands::{certificate, check, demo, init, probe, run, version, welcome};
+use mtlsd::commands::{certificate, check, demo, fetch, init, probe, run, version, welcome};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Some(Command::Demo(arguments)) => demo::demo(arguments),
         Some(Command::Check(arguments)) => check::check(&arguments),
         Some(Command::Probe(arguments)) => probe::probe(&arguments),
+        Some(Command::Fetch(arguments)) => fetch::fetch(arguments),
         Some(Command::Init(arguments)) => init::init(&arguments),
         Some(Command::MtlsCertificate(command)) => certificate::mtls_certificate(command),
         Some(Command::Cert(command)) => certificate::cert(command),

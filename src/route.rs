@@ -142,7 +142,7 @@ impl Routes {
                 if let Some((target, by)) = binding.reach(&authority, port) {
                     return Ok(route(index, target, by));
                 }
-                if !at.is_named_by(&authority) && !binding.is_called(&authority) {
+                if !at.is_named_by(https, &authority) && !binding.is_called(&authority) {
                     return match binding.anywhere {
                         true => Ok(to_anywhere(index, &authority, port)),
                         false => Err(binding.foreign(&authority)),
@@ -216,7 +216,7 @@ impl Routes {
         let port = at.host_port(&host);
         match (asked, self.claim(&host, port)) {
             (Asked::Host(_), Some(route)) if route.by == By::Name => Ok(self.with_base_path(route)),
-            (Asked::Url { https, authority }, _) if !at.is_named_by(&authority) => {
+            (Asked::Url { https, authority }, _) if !at.is_named_by(https, &authority) => {
                 let port = url_port(https, &authority);
                 let anywhere = self
                     .anywhere
@@ -277,10 +277,11 @@ impl Arrival {
         }
     }
 
-    /// Whether an absolute URL with this authority means mtlsd itself.
-    fn is_named_by(&self, authority: &AuthorityRef<'_>) -> bool {
+    /// Whether an absolute URL with this authority means mtlsd itself. A unix socket has no port to
+    /// compare, but nobody who means it says https.
+    fn is_named_by(&self, https: bool, authority: &AuthorityRef<'_>) -> bool {
         match self.local {
-            None => authority.is_loopback(),
+            None => !https && authority.is_loopback(),
             Some((_, port)) => {
                 authority.port().unwrap_or(80) == port
                     && (authority.is_loopback() || self.is_address(authority))

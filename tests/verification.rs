@@ -105,7 +105,7 @@ fn every_wrong_origin_is_refused_by_its_name() {
             "wrong name",
             named(&["other.example"]),
             "",
-            "not for localhost",
+            "it is for other.example, not for localhost",
         ),
         row(
             "server_name",
@@ -141,7 +141,7 @@ fn every_wrong_origin_is_refused_by_its_name() {
             "another address",
             named(&["10.1.2.3"]),
             "server_name = \"10.1.2.4\"",
-            "not for 10.1.2.4",
+            "it is for 10.1.2.3, not for 10.1.2.4",
         ),
         row(
             "unknown root",

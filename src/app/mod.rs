@@ -1,6 +1,7 @@
 //! Builds everything from a configuration: first all that can fail, then the threads.
 
 mod announce;
+mod once;
 mod operator;
 mod plan;
 mod supervisor;
@@ -21,6 +22,8 @@ use crate::tls::{Input, LoadError};
 
 use operator::ConfigSource;
 use plan::{Entries, Move, Plan, begin};
+
+pub use once::{Answer, Once, OnceError, SendError};
 
 /// A configuration whose files have all been opened, and that makes sense.
 pub struct Loaded {

@@ -113,11 +113,7 @@ fn wanted(config: &Config) -> Vec<(&Listen, Door)> {
     for (index, binding) in config.bindings.iter().enumerate() {
         let door = Door {
             entrance: Entrance::Own(index),
-            settings: Settings {
-                patience: binding.patience,
-                stall: binding.timeouts.body,
-                max_header_size: binding.max_header_size,
-            },
+            settings: own_settings(binding),
         };
         wanted.extend(binding.listen.iter().map(|listen| (listen, door)));
     }
@@ -139,6 +135,15 @@ fn wanted(config: &Config) -> Vec<(&Listen, Door)> {
         wanted.extend(shared.listen.iter().map(|listen| (listen, door)));
     }
     wanted
+}
+
+/// How a listener of the binding's own treats its clients.
+pub fn own_settings(binding: &Binding) -> Settings {
+    Settings {
+        patience: binding.patience,
+        stall: binding.timeouts.body,
+        max_header_size: binding.max_header_size,
+    }
 }
 
 /// A binding that begins with what `reloader` has loaded.

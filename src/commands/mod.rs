@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod check;
 pub mod demo;
+pub mod fetch;
 mod given;
 pub mod init;
 pub mod probe;
@@ -28,6 +29,8 @@ pub enum Exit {
     Usage,
     /// The configuration is wrong (`EX_CONFIG` of sysexits.h); trying again changes nothing.
     Config,
+    /// As curl ends in the same case.
+    Curl(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -37,6 +40,7 @@ impl From<Exit> for ExitCode {
             Exit::Failure => Self::FAILURE,
             Exit::Usage => Self::from(2),
             Exit::Config => Self::from(78),
+            Exit::Curl(code) => Self::from(code),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tokio::runtime::{Builder, LocalOptions};
 
-use crate::app::{self, Validity};
+use crate::app::{Once, OnceError};
 use crate::cli;
-use crate::config::{Binding, HostPrefix};
+use crate::config::Binding;
 use crate::diagnosis::{Evidence, Report};
 use crate::error::ForwardError;
 use crate::probe::{Probe, Step, Verdict};
@@ -40,27 +40,20 @@ pub fn probe(arguments: &cli::Probe) -> Exit {
             return Exit::Config;
         }
     };
-    let loaded = match given
-        .read()
-        .and_then(|draft| app::load(draft, Validity::Wished))
-    {
-        Ok(loaded) => loaded,
-        Err(error) => return report_config(&error),
+    let once = match given.read().map_err(OnceError::from) {
+        Ok(draft) => Once::load(draft, &arguments.binding),
+        Err(error) => Err(error),
     };
-    let wanted = HostPrefix::parse(&arguments.binding);
-    let bindings = &loaded.config.bindings;
-    let is_wanted = |binding: &Binding| wanted == Some(HostPrefix::from(&binding.name));
-    let Some(index) = bindings.iter().position(is_wanted) else {
-        let names: Vec<_> = bindings.iter().map(|one| one.name.as_str()).collect();
-        eprintln!(
-            "mtlsd: there is no binding `{}`; there are: {}",
-            arguments.binding,
-            names.join(", ")
-        );
-        return Exit::Usage;
+    let once = match once {
+        Ok(once) => once,
+        Err(OnceError::Config(error)) => return report_config(&error),
+        Err(error) => {
+            eprintln!("mtlsd: {error}");
+            return Exit::Usage;
+        }
     };
-    let generation = loaded.reloaders[index].current();
-    let probe = match Probe::new(&bindings[index], generation, arguments.url.as_deref()) {
+    let (binding, generation) = (once.binding(), once.generation());
+    let probe = match Probe::new(binding, generation, arguments.url.as_deref()) {
         Ok(probe) => probe,
         Err(error) => {
             eprintln!("mtlsd: {error}");
@@ -68,8 +61,8 @@ pub fn probe(arguments: &cli::Probe) -> Exit {
         }
     };
     match arguments.json {
-        true => print_json(&bindings[index], &probe),
-        false => print(&bindings[index], &probe),
+        true => print_json(binding, &probe),
+        false => print(binding, &probe),
     }
 }
 

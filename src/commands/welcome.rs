@@ -10,6 +10,7 @@ pub fn welcome() -> Exit {
   mtlsd demo       see it work: a throw-away CA, an origin that demands certificates, a rotation
   mtlsd init       write mtlsd.toml, a configuration to start from
   mtlsd check      see whether the configuration and every file it names are in order
+  mtlsd fetch      make one request through a binding, without serving
   mtlsd run        serve
 
   mtlsd run --to https://api.example --cert client.crt --key client.key

@@ -12,6 +12,15 @@ use crate::error::ForwardError;
 use super::record::Record;
 use super::relay::ResponseBody;
 
+/// What stands in the extensions of an answer of ours.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// Why there is no other answer.
+    pub error: ForwardError,
+    /// The same in a sentence.
+    pub detail: String,
+}
+
 /// The answer that explains `error` as `report` does, or, where that is nobody's business, `brief`.
 pub fn explain(
     error: &ForwardError,
@@ -25,6 +34,9 @@ pub fn explain(
     };
     let status = proxy_status(error, report, brief);
     response.headers_mut().insert("proxy-status", status);
+    // For whoever asked in this very process, and can tell more from it than from a status.
+    let (error, detail) = (error.clone(), report.detail.clone());
+    response.extensions_mut().insert(Failed { error, detail });
     response
 }
 

@@ -37,6 +37,7 @@ use record::{InFlight, Record};
 use relay::Relayed;
 use tunnel::Switch;
 
+pub use answer::Failed;
 pub use relay::ResponseBody;
 
 /// Everything a worker needs to answer requests.

@@ -118,6 +118,20 @@ fn origin_form_on_a_unix_socket() {
 }
 
 #[test]
+fn absolute_form_on_a_unix_socket() {
+    let unix = Arrival {
+        entrance: Entrance::Own(0),
+        local: None,
+    };
+    let itself = "0 api.payments.example Origin";
+    assert_eq!(url(unix, "http://localhost"), itself);
+    assert_eq!(url(unix, "http://localhost:8001"), itself);
+    // mtlsd speaks no TLS, so this is an origin that happens to be on this machine.
+    assert_eq!(url(unix, "https://localhost:9443"), "0 localhost:9443 Name");
+    assert_eq!(url(unix, "https://localhost:9444"), "421");
+}
+
+#[test]
 fn origin_form_on_the_shared_listener() {
     let shared = tcp(Entrance::Shared, 8080);
     let cases = [

@@ -89,6 +89,7 @@ impl Verifier {
     fn judge(
         &self,
         judged: Result<ServerCertVerified, Error>,
+        server_name: &ServerName<'_>,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
     ) -> Result<ServerCertVerified, Error> {
@@ -99,12 +100,12 @@ impl Verifier {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.names.is_empty() => self.check_names(end_entity)?,
             Ok(_) => {}
-            Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-                expected,
-                ..
-            })) => {
+            // rustls writes these names as its own types; people read them as they are.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => {
                 return Err(distrust(Distrust::Names {
-                    expected: vec![expected.to_str().into_owned()],
+                    expected: vec![server_name.to_str().into_owned()],
                     presented: names(end_entity),
                 }));
             }
@@ -136,7 +137,7 @@ impl ServerCertVerifier for Verifier {
             ocsp_response,
             now,
         );
-        let judged = self.judge(judged, end_entity, intermediates);
+        let judged = self.judge(judged, server_name, end_entity, intermediates);
         if judged.is_err() {
             slot::refused(end_entity, intermediates);
         }
@@ -190,10 +191,6 @@ pub fn explain(error: &CertificateError) -> Distrust {
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             Distrust::Algorithm
         }
-        CertificateError::NotValidForName => Distrust::Names {
-            expected: Vec::new(),
-            presented: Vec::new(),
-        },
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             Distrust::Usage
         }

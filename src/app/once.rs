@@ -1,0 +1,189 @@
+//! One request without a daemon: no listener, no reloading, no signals. From the client's
+//! connection on, its way is that of every other request, so that it gets the same answer.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
+
+use crate::config::{Binding, ConfigError, Draft, HostPrefix};
+use crate::lifecycle::Drainer;
+use crate::proxy::{Failed, From, Proxy, Service};
+use crate::reload::Reloader;
+use crate::route::{Arrival, Entrance, Routes};
+use crate::server::{self, Accepted, Socket};
+use crate::tls::{Generation, LoadError};
+use crate::upstream::{House, Published, Slots, Upstream};
+
+use super::plan::own_settings;
+use super::{Validity, identities};
+
+/// A binding that is there for one request.
+pub struct Once {
+    binding: Binding,
+    reloader: Reloader,
+}
+
+/// What came back.
+pub struct Answer {
+    /// The answer, whose body is still coming.
+    pub response: Response<Incoming>,
+    /// Why it is mtlsd's own and not the origin's.
+    pub failure: Option<Failed>,
+}
+
+/// Why there is no such binding.
+#[derive(Debug, thiserror::Error)]
+pub enum OnceError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It has no binding of this name, but others.
+    #[error("there is no binding \"{name}\", but {}", known.join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+}
+
+/// Why nothing came back.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The system refused something.
+    #[error("cannot connect to ourselves")]
+    System(#[from] io::Error),
+    /// The connection to ourselves ended early.
+    #[error("the request was broken off")]
+    BrokenOff(#[from] hyper::Error),
+}
+
+impl Once {
+    /// Opens the files of the binding called `name`, and of no other.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration or one of these files is wrong, or there is no such binding.
+    pub fn load(draft: Draft, name: &str) -> Result<Self, OnceError> {
+        let (config, reloaders) =
+            identities(draft, Validity::Wished, |binding| !is_called(binding, name))?;
+        let known = config.bindings.iter().map(|one| one.name.to_string());
+        let known = known.collect();
+        let all = config.bindings.into_iter().zip(reloaders);
+        let found = all.filter_map(|(binding, reloader)| Some((binding, reloader?)));
+        match found.into_iter().next() {
+            Some((binding, reloader)) => Ok(Self { binding, reloader }),
+            None => Err(OnceError::Unknown {
+                name: name.to_owned(),
+                known,
+            }),
+        }
+    }
+
+    /// The binding.
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// What it presents.
+    pub fn generation(&self) -> &Arc<Generation> {
+        self.reloader.current()
+    }
+
+    /// Why its certificate is not valid at this moment, if it is not. It is presented all the same.
+    pub fn complaint(&self) -> Option<LoadError> {
+        self.reloader.check_validity(SystemTime::now()).err()
+    }
+
+    /// Sends `request` as a client of the binding's own unix socket would. Needs a runtime that
+    /// runs tasks on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes, not even one of ours: mostly because of the request's own body.
+    pub async fn send<B>(&self, request: Request<B>) -> Result<Answer, SendError>
+    where
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (ours, theirs) = UnixStream::pair()?;
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true)?;
+        }
+        let failure = self.serve(Socket::new(Accepted::Unix(theirs))?);
+        let ours = tokio::net::UnixStream::from_std(ours)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await?;
+        tokio::task::spawn_local(connection);
+        let response = sender.send_request(request).await?;
+        Ok(Answer {
+            response,
+            failure: failure.take(),
+        })
+    }
+
+    /// Serves what comes by `socket`. Where the failure of a request is put.
+    fn serve(&self, socket: Socket) -> Rc<RefCell<Option<Failed>>> {
+        let published = Published {
+            generation: Arc::clone(self.reloader.current()),
+            slots: Slots::new(self.binding.limits.connections.get(), 1),
+        };
+        let upstream = Upstream::new(&self.binding, published, 0, Rc::new(Nobody));
+        let service = Service::new(&self.binding, upstream, Arc::default());
+        let routes = Routes::new(std::slice::from_ref(&self.binding));
+        let proxy = Rc::new(Proxy::new(Arc::new(routes), vec![service], None));
+        let from = From {
+            arrival: Arrival {
+                entrance: Entrance::Own(0),
+                local: None,
+            },
+            peer: None,
+            tunnel: None,
+        };
+        let failure = Rc::new(RefCell::default());
+        let noted = Rc::clone(&failure);
+        let settings = own_settings(&self.binding);
+        let (drainer, drain) = Drainer::new();
+        tokio::task::spawn_local(async move {
+            server::serve(socket, settings, drain, move |client, request| {
+                let (proxy, from, noted) = (Rc::clone(&proxy), from.clone(), Rc::clone(&noted));
+                async move {
+                    let mut response = proxy.answer(from, client, request).await;
+                    noted.replace(response.extensions_mut().remove::<Failed>());
+                    response
+                }
+            })
+            .await;
+            drop(drainer);
+        });
+        failure
+    }
+}
+
+/// Whether `name` is one of the binding's, compared as in a `Host`.
+fn is_called(binding: &Binding, name: &str) -> bool {
+    let prefix = HostPrefix::parse(name);
+    binding.name.as_str() == name || prefix.is_some_and(|prefix| binding.hosts.contains(&prefix))
+}
+
+/// The rest of the process: there is none.
+struct Nobody;
+
+impl House for Nobody {
+    fn give_up_one(&self, _worker: usize) {}
+
+    // The files were read a moment ago.
+    fn suspect(&self) -> oneshot::Receiver<u64> {
+        oneshot::channel().1
+    }
+}
