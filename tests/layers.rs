@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of each floor, from the ground up.
 const FLOORS: [&[&str]; 6] = [
-    &["body", "config", "error", "lifecycle", "log"],
+    &["body", "config", "error", "lifecycle", "log", "sys"],
     &[
         "head", "route", "server", "store", "systemd", "tls", "watch",
     ],

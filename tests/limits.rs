@@ -188,3 +188,38 @@ fn bindings_share_no_connection() {
     }
     assert_eq!(origin.accepted(), 2);
 }
+
+#[test]
+fn a_client_that_pauses_is_served_again() {
+    let ca = Ca::new();
+    let origin = Origin::start(&ca);
+    let lines = "client_idle_timeout = \"2s\"";
+    let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, lines));
+    let address = daemon.address("b");
+    let mut client = Client::connect(address);
+    // Long enough for the connection to be parked in between.
+    for _ in 0..3 {
+        assert_eq!(client.get("/").unwrap().status, 200);
+        std::thread::sleep(Duration::from_millis(600));
+    }
+    // In two pieces, the first of which wakes it.
+    client.write(b"GET / HTTP/1.1\r\nHo");
+    std::thread::sleep(Duration::from_millis(400));
+    client.write(b"st: localhost\r\n\r\n");
+    assert_eq!(client.answer().unwrap().status, 200);
+    // Then it is idle for too long, and is told so by an orderly end.
+    assert_eq!(client.rest().unwrap(), b"");
+}
+
+#[test]
+fn a_client_that_pauses_does_not_hold_up_the_end() {
+    let ca = Ca::new();
+    let origin = Origin::start(&ca);
+    let mut daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, ""));
+    let mut client = Client::connect(daemon.address("b"));
+    assert_eq!(client.get("/").unwrap().status, 200);
+    std::thread::sleep(Duration::from_millis(600));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert_eq!(client.rest().unwrap(), b"");
+}

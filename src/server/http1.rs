@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::lifecycle::Alarm;
 
@@ -25,8 +25,9 @@ use super::io::{Activity, Phase, Socket};
 
 type Connection<S> = http1::UpgradeableConnection<TokioIo<Socket>, S>;
 
-/// Serves until the client, a limit or a drain ends it.
-pub async fn serve<A, F, B>(socket: Socket, client: Client, answer: A)
+/// Serves until the client, a limit or a drain ends it, or until nothing has come for a while:
+/// then the bare socket is given back, to be served again when something comes.
+pub async fn serve<A, F, B>(socket: Socket, client: &Client, answer: &A) -> Option<Socket>
 where
     A: Fn(Client, Request<Incoming>) -> F,
     F: Future<Output = Response<B>>,
@@ -40,7 +41,7 @@ where
         draining: None,
     };
     let mut begun = pin!(client.drain.clone().begun());
-    let service = service_fn(move |request| {
+    let service = service_fn(|request| {
         client.activity.request_began();
         let activity = Arc::clone(&client.activity);
         let answered = answer(client.clone(), request);
@@ -71,12 +72,23 @@ where
             match clock.poll(cx, Pin::new(&mut connection)) {
                 Poll::Ready(Tick::Again) => {}
                 Poll::Ready(Tick::Expired(phase)) => return Poll::Ready(End::Expired(phase)),
+                Poll::Ready(Tick::Park) => {
+                    // hyper lets go of an idle connection at once.
+                    clock.activity.park(true);
+                    Pin::new(&mut connection).graceful_shutdown();
+                    return Pin::new(&mut connection).poll(cx).map(|_| End::Parked);
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }
     })
     .await;
     match ended {
+        End::Parked => {
+            client.activity.park(false);
+            let parts = connection.into_parts()?;
+            return Some(parts.io.into_inner().give_back(parts.read_buf));
+        }
         End::Served(result) => {
             if let Err(error) = result {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
@@ -98,6 +110,20 @@ where
             tracing::debug!("client connection ended: it took nothing of its answer");
         }
     }
+    None
+}
+
+/// Ready when a parked connection has been idle for long enough.
+pub async fn idle_ends(client: &Client) {
+    let since = client.activity.since();
+    let drained = async {
+        client.drain.clone().begun().await;
+        sleep(SETTLE).await;
+    };
+    tokio::select! {
+        () = sleep_until(since + client.settings.patience.idle) => {}
+        () = drained => {}
+    }
 }
 
 /// Takes what the client still sends, for a while. Closing on unread bytes resets the connection,
@@ -113,6 +139,7 @@ async fn linger(mut socket: Socket) {
 }
 
 enum End {
+    Parked,
     Served(hyper::Result<()>),
     Expired(Phase),
 }
@@ -120,6 +147,8 @@ enum End {
 enum Tick {
     /// Something changed: look at the connection again.
     Again,
+    /// It has been idle long enough to do without hyper.
+    Park,
     /// It has taken too long over this.
     Expired(Phase),
 }
@@ -173,10 +202,22 @@ impl Clock {
         let Some(deadline) = self.deadline(phase) else {
             return Poll::Pending;
         };
+        if phase == Phase::Idle && self.may_park() {
+            let pause = self.activity.since() + PARK;
+            if pause < deadline {
+                return self.alarm.poll(cx, pause).map(|()| Tick::Park);
+            }
+        }
         if self.alarm.poll(cx, deadline).is_pending() {
             return Poll::Pending;
         }
         Poll::Ready(Tick::Expired(phase))
+    }
+
+    fn may_park(&self) -> bool {
+        self.draining.is_none()
+            && self.activity.has_answered()
+            && self.activity.blocked_since().is_none()
     }
 
     fn deadline(&self, phase: Phase) -> Option<Instant> {
@@ -212,6 +253,8 @@ impl Clock {
     }
 }
 
+/// How long a connection is idle before hyper's state for it is let go of.
+const PARK: Duration = Duration::from_millis(300);
 /// How long a client may go on sending after its last answer.
 const LINGER: Duration = Duration::from_secs(2);
 const TOO_SLOW: &[u8] =

@@ -46,6 +46,7 @@ pub struct Activity {
     multiplexes: AtomicBool,
     reset: AtomicBool,
     ambiguous: AtomicBool,
+    parking: AtomicBool,
 }
 
 /// What a client connection is waiting for.
@@ -91,7 +92,11 @@ impl Socket {
 
     /// Gives back what was read of it, to be read again.
     pub fn give_back(mut self, read: Bytes) -> Self {
-        self.pending = read;
+        // An empty one may hold on to all the memory that it was a part of.
+        self.pending = match read.is_empty() {
+            true => Bytes::new(),
+            false => read,
+        };
         self.heads = Heads::new();
         self
     }
@@ -105,6 +110,19 @@ impl Socket {
     /// What it is waiting for.
     pub fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
+    }
+
+    /// Waits until there is something to read, or the end.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is broken.
+    pub async fn readable(&self) -> io::Result<()> {
+        match &self.stream {
+            _ if !self.pending.is_empty() => Ok(()),
+            Stream::Tcp(stream) => stream.readable().await,
+            Stream::Unix(stream) => stream.readable().await,
+        }
     }
 
     /// Writes `bytes` if they can be written at once.
@@ -139,6 +157,7 @@ impl Activity {
             multiplexes: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
+            parking: AtomicBool::new(false),
         }
     }
 
@@ -217,6 +236,11 @@ impl Activity {
         self.ambiguous.load(Relaxed)
     }
 
+    /// While this is set, the connection stays open though whoever serves it shuts it down.
+    pub fn park(&self, parking: bool) {
+        self.parking.store(parking, Relaxed);
+    }
+
     fn enter(&self, phase: Phase, now: Instant) {
         self.since.store(self.micros(now), Relaxed);
         self.phase.store(phase as u8, Relaxed);
@@ -250,6 +274,9 @@ impl AsyncRead for Socket {
                     .pending
                     .split_to(this.pending.len().min(buffer.remaining()));
                 buffer.put_slice(&piece);
+                if this.pending.is_empty() {
+                    this.pending = Bytes::new();
+                }
                 Poll::Ready(Ok(()))
             }
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -310,6 +337,9 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.activity.parking.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
         if this.activity.reset.load(Relaxed) {
             // An orderly end first would make the reset that follows unnoticed.
             return Poll::Ready(Ok(()));

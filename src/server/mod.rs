@@ -7,6 +7,7 @@ mod http1;
 mod http2;
 mod io;
 mod listener;
+mod tidy;
 mod unix;
 
 pub use accept::{Accepted, Acceptor, Porter};
