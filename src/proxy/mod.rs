@@ -8,8 +8,6 @@ mod record;
 mod relay;
 mod tunnel;
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -28,7 +26,7 @@ use crate::body::Upload;
 use crate::config::{Binding, HeaderPolicy, WebOrigins};
 use crate::error::ForwardError;
 use crate::head;
-use crate::log::Access;
+use crate::log::{Access, Sparing};
 use crate::route::{Arrival, By, Routes};
 use crate::server::Client;
 use crate::upstream::{Lease, Outbound, Upstream};
@@ -45,8 +43,8 @@ pub struct Proxy {
     routes: Arc<Routes>,
     services: Vec<Rc<Service>>,
     access: Option<Rc<Access>>,
-    // When each kind of failure was last logged, so that a broken origin does not fill the disk.
-    logged: RefCell<HashMap<(usize, &'static str), Instant>>,
+    // By binding and kind of failure, so that a broken origin does not fill the disk.
+    warnings: Sparing<(usize, &'static str)>,
 }
 
 /// One binding, as a worker serves it.
@@ -124,7 +122,7 @@ impl Proxy {
             routes,
             services,
             access,
-            logged: RefCell::default(),
+            warnings: Sparing::new(QUIET),
         }
     }
 
@@ -305,24 +303,22 @@ impl Proxy {
                 .iter()
                 .position(|other| Rc::ptr_eq(one, other))
         });
-        let now = Instant::now();
-        let mut logged = self.logged.borrow_mut();
         let key = (index.unwrap_or(usize::MAX), error.token());
-        if logged.get(&key).is_some_and(|last| now - *last < QUIET) {
+        let Some(unsaid) = self.warnings.admit(key, Instant::now().into_std()) else {
             return;
-        }
-        logged.insert(key, now);
+        };
         let binding = binding.map_or("-", |service| service.name.as_str());
         let origin = record.target.as_ref().map(|target| target.as_str());
         if connect {
             tracing::warn!(
                 binding,
                 peer = ?from.peer,
+                unsaid,
                 "a client sent CONNECT: have it use http:// URLs, mtlsd adds the TLS"
             );
         } else {
             let status = error.status().as_u16();
-            tracing::warn!(binding, origin, status, kind = error.token(), %error, "request failed");
+            tracing::warn!(binding, origin, status, kind = error.token(), %error, unsaid, "request failed");
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::ClientPatience;
 use crate::lifecycle::{Alarm, Drain};
 
+use super::cutoff::{Ends, SLOW_PREFACE};
 use super::io::{Activity, Socket};
 use super::{http1, http2};
 
@@ -55,6 +56,10 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = socket.activity();
+    let ends = Ends {
+        listener: socket.local(),
+        peer: socket.peer(),
+    };
     let (began, version) = tokio::select! {
         first = first_bytes(&mut socket) => match first {
             Ok(first) => first,
@@ -64,7 +69,11 @@ where
             }
         },
         () = too_late(&activity, &settings, drain.clone()) => {
-            tracing::debug!("client connection closed: nothing came");
+            if activity.has_begun() && !drain.is_draining() {
+                ends.cut_off(SLOW_PREFACE, None);
+            } else {
+                tracing::debug!("client connection closed: nothing came");
+            }
             return;
         }
     };
@@ -76,8 +85,8 @@ where
     };
     let socket = socket.give_back(began);
     match version {
-        Version::Http1 => http1::serve(socket, client, answer).await,
-        Version::Http2 => http2::serve(socket, client, answer).await,
+        Version::Http1 => http1::serve(socket, client, ends, answer).await,
+        Version::Http2 => http2::serve(socket, client, ends, answer).await,
     }
 }
 

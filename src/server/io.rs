@@ -89,6 +89,14 @@ impl Socket {
         }
     }
 
+    /// The client's address; `None` on a unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+
     /// Gives back what was read of it, to be read again.
     pub fn give_back(mut self, read: Bytes) -> Self {
         self.pending = read;

@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod cutoff;
 mod heads;
 mod http1;
 mod http2;
