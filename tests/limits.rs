@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use support::{Ca, Client, Daemon, Origin, Then, binding, get, wait_for};
 
 /// An origin that takes its time over `/slow`.

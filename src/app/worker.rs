@@ -20,7 +20,7 @@ use crate::log::Access;
 use crate::proxy::{From, Proxy, Service};
 use crate::reload::Signal;
 use crate::route::{Arrival, Entrance};
-use crate::server::{self, Accepted, Socket};
+use crate::server::{self, Accepted, Ends, Socket};
 use crate::upstream::{House, Published, Upstream};
 
 use super::plan::{Descent, Plan, local};
@@ -263,20 +263,31 @@ async fn connection(
             return;
         }
     };
-    let local = local(socket.local());
-    server::serve(socket, opened.settings, drain, move |client, request| {
-        // Each request is answered by what is configured when it comes.
-        let serving = Rc::clone(&serving.borrow());
-        let from = From {
-            arrival: Arrival {
-                entrance: serving.plan.doors[door].map_or(Entrance::Closed, |door| door.entrance),
-                local,
-            },
-            peer,
-            tunnel: None,
-        };
-        async move { serving.proxy.answer(from, client, request).await }
-    })
+    let ends = Ends {
+        listener: socket.local(),
+        peer,
+    };
+    let local = local(ends.listener);
+    server::serve(
+        socket,
+        ends,
+        opened.settings,
+        drain,
+        move |client, request| {
+            // Each request is answered by what is configured when it comes.
+            let serving = Rc::clone(&serving.borrow());
+            let from = From {
+                arrival: Arrival {
+                    entrance: serving.plan.doors[door]
+                        .map_or(Entrance::Closed, |door| door.entrance),
+                    local,
+                },
+                peer,
+                tunnel: None,
+            };
+            async move { serving.proxy.answer(from, client, request).await }
+        },
+    )
     .await;
 }
 

@@ -4,6 +4,7 @@
 mod access;
 mod quiet;
 mod sink;
+mod sparing;
 
 use std::io::IsTerminal;
 
@@ -15,6 +16,7 @@ use crate::config::{LogFormat, LogLevel, LogSettings};
 pub use access::{Access, Entry};
 pub use quiet::once_a_minute;
 pub use sink::{Flusher, Sink};
+pub use sparing::Sparing;
 
 /// Starts logging as `settings` say. The [`Sink`] is for access lines, where they are wanted; the
 /// [`Flusher`] writes out what is left when the process ends.

@@ -51,6 +51,8 @@ pub struct Relay {
     last: bool,
     http10: bool,
     silence: Duration,
+    // Whether a piece was handed over, and no further one asked for.
+    untaken: bool,
     // Since when nothing came; not known while something does.
     silent_since: Option<Instant>,
     client: Client,
@@ -85,6 +87,7 @@ impl ResponseBody {
             last: relayed.last,
             http10: relayed.http10,
             silence: relayed.silence,
+            untaken: false,
             silent_since: None,
             client,
             record,
@@ -108,6 +111,7 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.take();
         let next = match self.ahead.take() {
             Some(ahead) => Poll::Ready(Some(ahead)),
             None => Pin::new(&mut self.incoming).poll_frame(cx),
@@ -117,6 +121,9 @@ impl Relay {
                 self.silent_since = None;
                 if self.incoming.is_end_stream() {
                     self.finish();
+                } else if self.client.activity.is_multiplexed() {
+                    self.untaken = true;
+                    self.client.activity.handed(Instant::now());
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -162,6 +169,13 @@ impl Relay {
         }
     }
 
+    /// The client took what it was handed.
+    fn take(&mut self) {
+        if std::mem::take(&mut self.untaken) {
+            self.client.activity.taken();
+        }
+    }
+
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.incoming.size_hint();
         if let Some(Ok(frame)) = &self.ahead {
@@ -186,6 +200,12 @@ impl Relay {
         }
         self.record.log_break(token, &why);
         why
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.take();
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, sleep_until};
 
 use crate::lifecycle::Drain;
-use crate::server::{self, Client, Socket};
+use crate::server::{self, Client, Ends, Socket};
 use crate::upstream::Lease;
 
 use super::record::Record;
@@ -98,8 +99,13 @@ pub async fn serve(connected: OnUpgrade, proxy: Rc<Proxy>, from: From, client: C
             return;
         }
     };
+    let ends = Ends {
+        listener: from.arrival.local.map(SocketAddr::from),
+        peer: from.peer,
+    };
     server::serve(
         socket,
+        ends,
         client.settings,
         client.drain,
         move |client, request| {

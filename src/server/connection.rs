@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::ClientPatience;
 use crate::lifecycle::{Alarm, Drain};
 
+use super::cutoff::{Ends, SLOW_PREFACE};
 use super::io::{Activity, Socket};
 use super::{http1, http2, tidy};
 
@@ -47,15 +48,21 @@ pub struct Client {
 /// Serves HTTP on `socket`: each request goes to `answer`. Returns when the connection is over. A
 /// panic of `answer` passes through; it costs this connection (with HTTP/2, this request) and
 /// nothing else.
-pub async fn serve<A, F, B>(mut socket: Socket, settings: Settings, drain: Drain, answer: A)
-where
+pub async fn serve<A, F, B>(
+    mut socket: Socket,
+    ends: Ends,
+    settings: Settings,
+    drain: Drain,
+    answer: A,
+) where
     A: Fn(Client, Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = socket.activity();
-    let Some((began, version)) = Box::pin(begin(&mut socket, &settings, drain.clone())).await else {
+    let begun = Box::pin(begin(&mut socket, ends, &settings, drain.clone())).await;
+    let Some((began, version)) = begun else {
         return;
     };
     let client = Client {
@@ -68,9 +75,9 @@ where
     // Boxed, so that an idle connection is no more than this and its socket: 3 KiB, and with all of
     // hyper's state 42.
     if version == Version::Http2 {
-        return Box::pin(http2::serve(socket, client, answer)).await;
+        return Box::pin(http2::serve(socket, client, ends, answer)).await;
     }
-    while let Some(parked) = Box::pin(http1::serve(socket, &client, &answer)).await {
+    while let Some(parked) = Box::pin(http1::serve(socket, &client, ends, &answer)).await {
         socket = parked;
         tidy::after_parking();
         tokio::select! {
@@ -89,6 +96,7 @@ where
 /// Waits for the first bytes.
 async fn begin(
     socket: &mut Socket,
+    ends: Ends,
     settings: &Settings,
     drain: Drain,
 ) -> Option<(Bytes, Version)> {
@@ -99,8 +107,11 @@ async fn begin(
                 tracing::debug!(%error, "client connection ended before a request");
             })
             .ok(),
-        () = too_late(&activity, settings, drain) => {
-            tracing::debug!("client connection closed: nothing came");
+        () = too_late(&activity, settings, drain.clone()) => {
+            match activity.has_begun() && !drain.is_draining() {
+                true => ends.cut_off(SLOW_PREFACE, None),
+                false => tracing::debug!("client connection closed: nothing came"),
+            }
             None
         }
     }

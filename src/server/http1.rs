@@ -21,13 +21,19 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::lifecycle::Alarm;
 
 use super::connection::{Client, Settings};
+use super::cutoff::{Ends, HUGE_HEAD, SLOW_HEAD, TAKES_NOTHING, UNREADABLE};
 use super::io::{Activity, Phase, Socket};
 
 type Connection<S> = http1::UpgradeableConnection<TokioIo<Socket>, S>;
 
 /// Serves until the client, a limit or a drain ends it, or until nothing has come for a while:
 /// then the bare socket is given back, to be served again when something comes.
-pub async fn serve<A, F, B>(socket: Socket, client: &Client, answer: &A) -> Option<Socket>
+pub async fn serve<A, F, B>(
+    socket: Socket,
+    client: &Client,
+    ends: Ends,
+    answer: &A,
+) -> Option<Socket>
 where
     A: Fn(Client, Request<Incoming>) -> F,
     F: Future<Output = Response<B>>,
@@ -83,6 +89,7 @@ where
         }
     })
     .await;
+    let blocked = clock.activity.blocked_since().is_some();
     match ended {
         End::Parked => {
             client.activity.park(false);
@@ -91,8 +98,7 @@ where
         }
         End::Served(result) => {
             if let Err(error) = result {
-                let reason = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::debug!(%error, reason, "client connection ended");
+                tell(ends, &error);
             }
             if let Some(parts) = connection.into_parts() {
                 linger(parts.io.into_inner()).await;
@@ -103,14 +109,25 @@ where
             if let Some(parts) = connection.into_parts() {
                 parts.io.inner().try_write(TOO_SLOW);
             }
-            tracing::debug!("client connection ended: its request head took too long");
+            ends.cut_off(SLOW_HEAD, None);
         }
-        End::Expired(Phase::Idle) => tracing::debug!("idle client connection closed"),
-        End::Expired(Phase::Busy) => {
-            tracing::debug!("client connection ended: it took nothing of its answer");
-        }
+        End::Expired(_) if blocked => ends.cut_off(TAKES_NOTHING, None),
+        End::Expired(_) => tracing::debug!("idle client connection closed"),
     }
     None
+}
+
+/// Says why a connection broke: loudly where the client sent what no client should, quietly where
+/// it only went away.
+fn tell(ends: Ends, error: &hyper::Error) {
+    if error.is_parse_too_large() {
+        ends.cut_off(HUGE_HEAD, Some(error));
+    } else if error.is_parse() {
+        ends.cut_off(UNREADABLE, Some(error));
+    } else {
+        let reason = std::error::Error::source(error).map(ToString::to_string);
+        tracing::debug!(%error, reason, "client connection ended");
+    }
 }
 
 /// Ready when a parked connection has been idle for long enough.

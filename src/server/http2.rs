@@ -18,10 +18,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use crate::lifecycle::{Alarm, Local};
 
 use super::connection::Client;
+use super::cutoff::{Ends, FLOOD, TAKES_NOTHING, UNLAWFUL};
 use super::io::Socket;
 
 /// Serves until the client, a limit or a drain ends it. Each request is a task of its own.
-pub async fn serve<A, F, B>(socket: Socket, client: Client, answer: A)
+pub async fn serve<A, F, B>(socket: Socket, client: Client, ends: Ends, answer: A)
 where
     A: Fn(Client, Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
@@ -70,7 +71,8 @@ where
             .is_idle()
             .then(|| activity.since() + settings.patience.idle);
         let stalled = activity.blocked_since().map(|since| since + settings.stall);
-        match idle.into_iter().chain(stalled).min() {
+        let stuck = activity.stuck_since().map(|since| since + settings.stall);
+        match idle.into_iter().chain(stalled).chain(stuck).min() {
             Some(deadline) => alarm.poll(cx, deadline).map(|()| None),
             None => Poll::Pending,
         }
@@ -79,10 +81,26 @@ where
     match ended {
         Some(Ok(())) => {}
         Some(Err(error)) => {
-            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            tell(ends, &error);
+        }
+        None if !activity.is_idle() => ends.cut_off(TAKES_NOTHING, None),
+        None => tracing::debug!("idle client connection closed"),
+    }
+}
+
+/// Says why a connection broke: loudly where it was this side that would not go on with it,
+/// quietly where the client went away.
+fn tell(ends: Ends, error: &hyper::Error) {
+    let cause = std::error::Error::source(error);
+    match cause.and_then(|cause| cause.downcast_ref::<h2::Error>()) {
+        Some(cause) if cause.is_library() && cause.is_go_away() => {
+            let calm = cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+            ends.cut_off(if calm { FLOOD } else { UNLAWFUL }, Some(cause));
+        }
+        _ => {
+            let reason = cause.map(ToString::to_string);
             tracing::debug!(%error, reason, "client connection ended");
         }
-        None => tracing::debug!("idle client connection closed"),
     }
 }
 

@@ -47,6 +47,10 @@ pub struct Activity {
     reset: AtomicBool,
     ambiguous: AtomicBool,
     parking: AtomicBool,
+    // Answers a piece of which was handed over and no further piece asked for, and when that was
+    // last so.
+    untaken: AtomicUsize,
+    handed: AtomicU64,
 }
 
 /// What a client connection is waiting for.
@@ -86,6 +90,14 @@ impl Socket {
     pub fn local(&self) -> Option<SocketAddr> {
         match &self.stream {
             Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// The client's address; `None` on a unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr().ok(),
             Stream::Unix(_) => None,
         }
     }
@@ -158,6 +170,8 @@ impl Activity {
             reset: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
             parking: AtomicBool::new(false),
+            untaken: AtomicUsize::new(0),
+            handed: AtomicU64::new(0),
         }
     }
 
@@ -234,6 +248,30 @@ impl Activity {
     /// it.
     pub fn is_ambiguous(&self) -> bool {
         self.ambiguous.load(Relaxed)
+    }
+
+    /// Whether many requests are under way at once, so that the socket does not show which of them
+    /// is stuck: then [`Activity::handed`] and [`Activity::taken`] do.
+    pub fn is_multiplexed(&self) -> bool {
+        self.multiplexes.load(Relaxed)
+    }
+
+    /// A piece of an answer was handed over, at `now`.
+    pub fn handed(&self, now: Instant) {
+        self.handed.store(self.micros(now), Relaxed);
+        self.untaken.fetch_add(1, Relaxed);
+    }
+
+    /// The next piece was asked for, or the answer is over.
+    pub fn taken(&self) {
+        self.untaken.fetch_sub(1, Relaxed);
+    }
+
+    /// Since when all answers that are under way wait for the client to take what it was handed.
+    pub fn stuck_since(&self) -> Option<Instant> {
+        let untaken = self.untaken.load(Relaxed);
+        let stuck = untaken > 0 && untaken == self.active.load(Relaxed);
+        stuck.then(|| self.born + Duration::from_micros(self.handed.load(Relaxed)))
     }
 
     /// While this is set, the connection stays open though whoever serves it shuts it down.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod cutoff;
 mod heads;
 mod http1;
 mod http2;
@@ -12,5 +13,6 @@ mod unix;
 
 pub use accept::{Accepted, Acceptor, Porter};
 pub use connection::{Client, Settings, serve};
+pub use cutoff::Ends;
 pub use io::{Activity, Socket};
 pub use listener::{BindError, Listener, bind};

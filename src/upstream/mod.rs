@@ -205,7 +205,8 @@ impl Upstream {
 
     /// Sends a request and waits for the head of its answer, with `alarm` as the timer.
     ///
-    /// A request goes out once more, on a fresh connection, when nothing of it was written, or
+    /// A request goes out once more, on a fresh connection, when nothing of it was written, when
+    /// the origin says that it did not look at it (RFC 9113 section 8.7), or
     /// when a reused connection ended before a byte of an answer and the method is safe
     /// (RFC 9110 section 9.2.1) and nothing of its body was read.
     ///
@@ -231,6 +232,7 @@ impl Upstream {
         let mut request = Request::from_parts(head, upload);
         let mut fresh = false;
         let mut suspected = false;
+        let mut refused = false;
         loop {
             let connected = self
                 .connection(&target, want, public_only, fresh, trace)
@@ -277,7 +279,17 @@ impl Upstream {
                     copy.again()
                 }
                 Ok(response) => return Ok(Inbound { response, lease }),
-                Err(unanswered) if reused && self.has_second_chance(&unanswered, &copy) => {
+                Err(unanswered)
+                    if reused
+                        && !(refused && unanswered.refused)
+                        && self.has_second_chance(&unanswered, &copy) =>
+                {
+                    refused |= unanswered.refused;
+                    copy.again()
+                }
+                // An origin may refuse a stream of a connection that it has only just taken too.
+                Err(unanswered) if !refused && unanswered.refused && self.may_repeat(&copy) => {
+                    refused = true;
                     copy.again()
                 }
                 // Whom the origin does not let in, it has not listened to either.

@@ -5,6 +5,7 @@
 
 mod client;
 mod daemon;
+pub mod frames;
 mod http2;
 mod origin;
 mod pki;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, get, send};
 pub use daemon::Daemon;
+pub use frames::LeavingOrigin;
 pub use http2::{Doom, Http2Origin, Stream, get_http2};
 pub use origin::{Origin, Request, Then, Tls, answer, read_request};
 pub use pki::{Ca, Issued};

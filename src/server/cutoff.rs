@@ -1,0 +1,41 @@
+//! Telling the operator that a client was cut off over what it did.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::log::Sparing;
+
+/// The two ends of a client connection, where they have addresses.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Ends {
+    /// Where it came in.
+    pub listener: Option<SocketAddr>,
+    /// Who it is.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Ends {
+    /// Warns that this client was cut off, at most once per reason and interval: whoever can be
+    /// cut off can come again at once, and must not fill the log that way.
+    pub(super) fn cut_off(self, reason: &'static str, error: Option<&dyn std::fmt::Display>) {
+        let listener = self.listener.map(tracing::field::display);
+        let peer = self.peer.map(tracing::field::display);
+        let error = error.map(tracing::field::display);
+        match WARNINGS.admit(reason, Instant::now()) {
+            Some(unsaid) => {
+                tracing::warn!(listener, peer, reason, error, unsaid, "cut off a client");
+            }
+            None => tracing::debug!(listener, peer, reason, error, "cut off a client"),
+        }
+    }
+}
+
+static WARNINGS: Sparing<&'static str> = Sparing::new(Duration::from_secs(10));
+
+pub const SLOW_HEAD: &str = "its request head took longer than header_timeout";
+pub const SLOW_PREFACE: &str = "its preface of HTTP/2 took longer than header_timeout";
+pub const TAKES_NOTHING: &str = "it took nothing of its answer for body_timeout";
+pub const HUGE_HEAD: &str = "its request head is larger than max_header_size";
+pub const UNREADABLE: &str = "its request cannot be read as HTTP/1.1";
+pub const FLOOD: &str = "it flooded its HTTP/2 connection";
+pub const UNLAWFUL: &str = "it broke the rules of HTTP/2";
