@@ -282,7 +282,10 @@ impl Proxy {
             base_path,
         );
         let ahead = match head.status.is_client_error() {
-            true => complaint::look(&mut head, &mut incoming, &inbound.lease, record).await,
+            true => {
+                let looking = complaint::look(&mut head, &mut incoming, &inbound.lease, record);
+                Box::pin(looking).await
+            }
             false => None,
         };
         // hyper speaks to the client as the client does.

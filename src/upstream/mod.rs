@@ -395,7 +395,8 @@ impl Upstream {
             let facts = Arc::new(Facts::default());
             let until = Instant::now() + patience;
             let reached = |address| trace.upstream.set(Some((address, false)));
-            let made = dial.connect(pool.generation(), until, hold, &facts, reached);
+            // Boxed: it is rare, and would make the state of every request four times as large.
+            let made = Box::pin(dial.connect(pool.generation(), until, hold, &facts, reached));
             return match made.await {
                 Ok(made) => {
                     let http1_only = alpn == Alpn::Either && matches!(made.wire, Wire::Http1(_));
