@@ -67,8 +67,7 @@ pub enum By {
 /// All bindings, arranged for finding one.
 pub struct Routes {
     bindings: Vec<Destinations>,
-    // Longest first, so that the first match is the best one.
-    prefixes: Vec<(HostPrefix, usize)>,
+    prefixes: HashMap<HostPrefix, usize>,
     exact: HashMap<Authority, usize>,
     // Deepest first.
     wildcards: Vec<(Domain, usize)>,
@@ -90,7 +89,7 @@ struct Destinations {
 impl Routes {
     /// Arranges `bindings`; indices are theirs.
     pub fn new(bindings: &[Binding]) -> Self {
-        let mut prefixes = Vec::new();
+        let mut prefixes = HashMap::new();
         let mut exact = HashMap::new();
         let mut wildcards = Vec::new();
         let bindings: Vec<_> = bindings.iter().map(Destinations::new).collect();
@@ -106,7 +105,6 @@ impl Routes {
             }
             wildcards.extend(binding.wildcards.iter().map(|domain| (domain.clone(), at)));
         }
-        prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.as_str().len()));
         wildcards.sort_by_key(|(domain, _)| std::cmp::Reverse(domain.depth()));
         let mut anywhere = (0..bindings.len()).filter(|at| bindings[*at].anywhere);
         let anywhere = anywhere.next().filter(|_| anywhere.next().is_none());
@@ -191,27 +189,22 @@ impl Routes {
             Asked::Host(None) => return Err(self.nameless("a request without a Host field")),
             Asked::Host(Some(host)) => host,
         };
-        for (prefix, index) in &self.prefixes {
-            let binding = &self.bindings[*index];
-            match prefix.strip_from(host.host()) {
-                None => {}
-                Some("") => return binding.to_origin(*index),
-                Some(rest) if rest.eq_ignore_ascii_case("localhost") => {
-                    return binding.to_origin(*index);
-                }
-                Some(rest) => {
-                    let Some(rest) = AuthorityRef::parse(rest) else {
-                        continue;
-                    };
-                    let port = at.host_port(&host);
-                    return match binding.reach(&rest, port) {
-                        Some((target, By::Name)) => Ok(route(*index, target, By::Name)),
-                        // An origin-form Host is never admitted by a wildcard: any page could
-                        // have a name below it.
-                        _ => Err(binding.foreign(&rest)),
-                    };
-                }
+        let folded = HostPrefix::fold(host.host());
+        for (index, rest) in self.named(&folded, host.host()) {
+            let binding = &self.bindings[index];
+            if rest.is_empty() || rest.eq_ignore_ascii_case("localhost") {
+                return binding.to_origin(index);
             }
+            let Some(rest) = AuthorityRef::parse(rest) else {
+                continue;
+            };
+            let port = at.host_port(&host);
+            return match binding.reach(&rest, port) {
+                Some((target, By::Name)) => Ok(route(index, target, By::Name)),
+                // An origin-form Host is never admitted by a wildcard: any page could have a name
+                // below it.
+                _ => Err(binding.foreign(&rest)),
+            };
         }
         let port = at.host_port(&host);
         match (asked, self.claim(&host, port)) {
@@ -225,6 +218,21 @@ impl Routes {
             }
             _ => Err(self.nameless(&format!("\"{}\"", host.host()))),
         }
+    }
+
+    /// The bindings that `host` begins with the names of, by whole labels, the longest name first,
+    /// and what of `host` is behind each. `folded` is `host` as names are compared.
+    fn named<'a>(
+        &'a self,
+        folded: &'a str,
+        host: &'a str,
+    ) -> impl Iterator<Item = (usize, &'a str)> {
+        let dots = folded.rmatch_indices('.').map(|(at, _)| at);
+        let ends = std::iter::once(folded.len()).chain(dots);
+        ends.filter_map(move |end| {
+            let index = self.prefixes.get(&folded[..end])?;
+            Some((*index, host[end..].strip_prefix('.').unwrap_or_default()))
+        })
     }
 
     /// The one binding that an authority belongs to.
@@ -252,11 +260,8 @@ impl Routes {
     }
 
     fn nameless(&self, asked: &str) -> ForwardError {
-        let names: Vec<_> = self
-            .prefixes
-            .iter()
-            .map(|(prefix, _)| prefix.as_str())
-            .collect();
+        let mut names: Vec<_> = self.prefixes.keys().map(HostPrefix::as_str).collect();
+        names.sort_unstable();
         ForwardError::Misdirected(format!(
             "{asked} names no binding. The bindings here: {}. Say which with the Host field, as in \
              \"Host: {}\"",

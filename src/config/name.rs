@@ -1,5 +1,6 @@
 //! Names of bindings, and the names a request may call them by.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use super::authority::is_host_name;
@@ -40,12 +41,21 @@ pub struct HostPrefix(Box<str>);
 impl HostPrefix {
     /// `None` when `text` is not a host name.
     pub fn parse(text: &str) -> Option<Self> {
-        is_host_name(text).then(|| Self(fold(text).into()))
+        is_host_name(text).then(|| Self(Self::fold(text).into()))
     }
 
     /// The folded name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// `host` as prefixes are compared: as long as it was, in lower case, with `-` for `_`.
+    pub fn fold(host: &str) -> String {
+        let fold = |letter: char| match letter {
+            '_' => '-',
+            other => other.to_ascii_lowercase(),
+        };
+        host.chars().map(fold).collect()
     }
 
     /// What of `host` is left behind this prefix: `Some("")` when `host` is this name,
@@ -74,12 +84,15 @@ impl fmt::Display for HostPrefix {
 
 impl From<&BindingName> for HostPrefix {
     fn from(name: &BindingName) -> Self {
-        Self(fold(name.as_str()).into())
+        Self(Self::fold(name.as_str()).into())
     }
 }
 
-fn fold(text: &str) -> String {
-    text.bytes().map(|b| fold_byte(b) as char).collect()
+/// Finds a prefix in a map by a folded host.
+impl Borrow<str> for HostPrefix {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 fn fold_byte(byte: u8) -> u8 {

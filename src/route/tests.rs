@@ -255,9 +255,9 @@ fn a_421_names_what_there_is_and_the_line_to_add() {
         .unwrap_err();
     assert_eq!(
         shared.to_string(),
-        "\"proxy.corp\" names no binding. The bindings here: my-cert.default.svc.cluster.local, \
-         payments, anywhere, my-cert. Say which with the Host field, as in \
-         \"Host: my-cert.default.svc.cluster.local\""
+        "\"proxy.corp\" names no binding. The bindings here: anywhere, my-cert, \
+         my-cert.default.svc.cluster.local, payments. Say which with the Host field, as in \
+         \"Host: anywhere\""
     );
 }
 
