@@ -1,5 +1,6 @@
 //! Identities, whom to trust, and TLS connections. The only room that knows rustls.
 
+mod ahead;
 mod chain;
 mod connect;
 mod demanding;

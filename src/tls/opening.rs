@@ -4,14 +4,18 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::error::Tongue;
 
+use super::ahead::Ahead;
+
 /// A TCP connection that keeps the first bytes that come on it.
 pub struct Opening {
     tcp: TcpStream,
+    ahead: Ahead,
     first: [u8; 5],
     seen: usize,
 }
@@ -20,14 +24,20 @@ impl Opening {
     pub fn new(tcp: TcpStream) -> Self {
         Self {
             tcp,
+            ahead: Ahead::new(),
             first: [0; 5],
             seen: 0,
         }
     }
 
-    /// The connection itself.
-    pub fn socket(&self) -> &TcpStream {
-        &self.tcp
+    /// What lies unread, without waiting for more. Read past tokio, which may not have heard yet
+    /// that there is anything to read. `None` where there is nothing.
+    pub fn rest<'a>(&mut self, scrap: &'a mut [u8]) -> Option<&'a [u8]> {
+        let mut read = self.ahead.take(scrap);
+        if read == 0 {
+            (read, _) = rustix::net::recv(&self.tcp, &mut *scrap, RecvFlags::DONTWAIT).ok()?;
+        }
+        (read > 0).then(|| &scrap[..read])
     }
 
     /// Whether nothing came at all.
@@ -54,7 +64,8 @@ impl AsyncRead for Opening {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer));
+        let this = &mut *self;
+        let result = ready!(this.ahead.poll_read(&mut this.tcp, cx, buffer));
         if self.seen < self.first.len() {
             let came = &buffer.filled()[before..];
             let seen = self.seen;

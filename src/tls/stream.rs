@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
@@ -71,15 +70,12 @@ impl Stream {
         error
     }
 
-    /// The alert that lies unread on a connection that has failed. Read past tokio, which may not
-    /// have heard yet that there is anything to read.
+    /// The alert that lies unread on a connection that has failed.
     fn last_words(&mut self) -> Option<Failure> {
         let (opening, session) = self.inner.get_mut();
         let mut scrap = [0; 4096];
         for _ in 0..MOST_WORDS {
-            let (read, _) =
-                rustix::net::recv(opening.socket(), &mut scrap, RecvFlags::DONTWAIT).ok()?;
-            let mut words = &scrap[..read];
+            let mut words = opening.rest(&mut scrap)?;
             while !words.is_empty() {
                 if session.read_tls(&mut words).ok()? == 0 {
                     return None;
@@ -87,9 +83,6 @@ impl Stream {
                 if let Err(reason) = session.process_new_packets() {
                     return Some(Failure::from(&reason));
                 }
-            }
-            if read == 0 {
-                return None;
             }
         }
         None
