@@ -17,6 +17,11 @@ pub struct Alarm {
 }
 
 impl Alarm {
+    /// Forgets all deadlines, and gives the timer up.
+    pub fn disarm(&self) {
+        self.sleep.take();
+    }
+
     /// Ready once `deadline` has passed; wakes the task at the latest then.
     pub fn poll(&self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let mut slot = self.sleep.borrow_mut();

@@ -21,7 +21,7 @@ use crate::lifecycle::Drainer;
 use crate::proxy::{Failed, From, Proxy, Service};
 use crate::reload::Reloader;
 use crate::route::{Arrival, Entrance, Routes};
-use crate::server::{self, Accepted, Ends, Socket};
+use crate::server::{self, Accepted, Ends, Socket, Terms};
 use crate::tls::{Generation, LoadError};
 use crate::upstream::{House, Published, Slots, Upstream};
 
@@ -152,23 +152,21 @@ impl Once {
         };
         let failure = Rc::new(RefCell::default());
         let noted = Rc::clone(&failure);
-        let settings = own_settings(&self.binding);
         let (drainer, drain) = Drainer::new();
+        let terms = Terms {
+            ends: Ends::default(),
+            settings: own_settings(&self.binding),
+            drain,
+        };
         tokio::task::spawn_local(async move {
-            server::serve(
-                socket,
-                Ends::default(),
-                settings,
-                drain,
-                move |client, request| {
-                    let (proxy, from, noted) = (Rc::clone(&proxy), from.clone(), Rc::clone(&noted));
-                    async move {
-                        let mut response = proxy.answer(from, client, request).await;
-                        noted.replace(response.extensions_mut().remove::<Failed>());
-                        response
-                    }
-                },
-            )
+            server::serve(socket, Rc::new(terms), move |client, request| {
+                let (proxy, from, noted) = (Rc::clone(&proxy), from.clone(), Rc::clone(&noted));
+                async move {
+                    let mut response = proxy.answer(from, client, request).await;
+                    noted.replace(response.extensions_mut().remove::<Failed>());
+                    response
+                }
+            })
             .await;
             drop(drainer);
         });

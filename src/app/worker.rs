@@ -20,7 +20,7 @@ use crate::log::Access;
 use crate::proxy::{From, Proxy, Service};
 use crate::reload::Signal;
 use crate::route::{Arrival, Entrance};
-use crate::server::{self, Accepted, Ends, Socket};
+use crate::server::{self, Accepted, Ends, Socket, Terms};
 use crate::upstream::{House, Published, Upstream};
 
 use super::plan::{Descent, Plan, local};
@@ -267,27 +267,26 @@ async fn connection(
         listener: socket.local(),
         peer,
     };
-    let local = local(ends.listener);
-    server::serve(
-        socket,
+    let terms = Rc::new(Terms {
         ends,
-        opened.settings,
+        settings: opened.settings,
         drain,
-        move |client, request| {
-            // Each request is answered by what is configured when it comes.
-            let serving = Rc::clone(&serving.borrow());
-            let from = From {
-                arrival: Arrival {
-                    entrance: serving.plan.doors[door]
-                        .map_or(Entrance::Closed, |door| door.entrance),
-                    local,
-                },
-                peer,
-                tunnel: None,
-            };
-            async move { serving.proxy.answer(from, client, request).await }
-        },
-    )
+    });
+    server::serve(socket, terms, move |client, request| {
+        // Each request is answered by what is configured when it comes.
+        let serving = Rc::clone(&serving.borrow());
+        let entrance = serving.plan.doors[door].map_or(Entrance::Closed, |door| door.entrance);
+        let Ends { listener, peer } = client.terms.ends;
+        let from = From {
+            arrival: Arrival {
+                entrance,
+                local: local(listener),
+            },
+            peer,
+            tunnel: None,
+        };
+        async move { serving.proxy.answer(from, client, request).await }
+    })
     .await;
 }
 

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, sleep_until};
 
 use crate::lifecycle::Drain;
-use crate::server::{self, Client, Ends, Socket};
+use crate::server::{self, Client, Socket};
 use crate::upstream::Lease;
 
 use super::record::Record;
@@ -44,6 +43,7 @@ impl Switch {
                 return;
             }
         };
+        let terms = &client.terms;
         let moved = Rc::new(Cell::new(Instant::now()));
         let mut theirs = Noticing {
             inner: TokioIo::new(theirs),
@@ -56,7 +56,7 @@ impl Switch {
                     tracing::debug!(%error, "a tunnel broke");
                 }
             }
-            () = silence(&moved, client.settings.patience.idle, client.drain.clone()) => {
+            () = silence(&moved, terms.settings.patience.idle, terms.drain.clone()) => {
                 tracing::debug!("a silent tunnel was closed");
             }
         }
@@ -99,21 +99,11 @@ pub async fn serve(connected: OnUpgrade, proxy: Rc<Proxy>, from: From, client: C
             return;
         }
     };
-    let ends = Ends {
-        listener: from.arrival.local.map(SocketAddr::from),
-        peer: from.peer,
-    };
-    server::serve(
-        socket,
-        ends,
-        client.settings,
-        client.drain,
-        move |client, request| {
-            let proxy = Rc::clone(&proxy);
-            let from = from.clone();
-            async move { proxy.answer(from, client, request).await }
-        },
-    )
+    server::serve(socket, client.terms, move |client, request| {
+        let proxy = Rc::clone(&proxy);
+        let from = from.clone();
+        async move { proxy.answer(from, client, request).await }
+    })
     .await;
 }
 

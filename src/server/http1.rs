@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::lifecycle::Alarm;
 
-use super::connection::{Client, Settings};
+use super::connection::{Client, Settings, Terms};
 use super::cutoff::{Ends, HUGE_HEAD, SLOW_HEAD, TAKES_NOTHING, UNREADABLE};
 use super::io::{Activity, Phase, Socket};
 
@@ -28,12 +29,7 @@ type Connection<S> = http1::UpgradeableConnection<TokioIo<Socket>, S>;
 
 /// Serves until the client, a limit or a drain ends it, or until nothing has come for a while:
 /// then the bare socket is given back, to be served again when something comes.
-pub async fn serve<A, F, B>(
-    socket: Socket,
-    client: &Client,
-    ends: Ends,
-    answer: &A,
-) -> Option<Socket>
+pub async fn serve<A, F, B>(socket: Socket, client: &Client, answer: &A) -> Option<Socket>
 where
     A: Fn(Client, Request<Incoming>) -> F,
     F: Future<Output = Response<B>>,
@@ -42,11 +38,12 @@ where
 {
     let mut clock = Clock {
         activity: Arc::clone(&client.activity),
-        settings: client.settings,
+        settings: client.terms.settings,
         alarm: Alarm::default(),
         draining: None,
     };
-    let mut begun = pin!(client.drain.clone().begun());
+    let ends = client.terms.ends;
+    let mut begun = pin!(client.terms.drain.clone().begun());
     let service = service_fn(|request| {
         client.activity.request_began();
         let activity = Arc::clone(&client.activity);
@@ -130,17 +127,25 @@ fn tell(ends: Ends, error: &hyper::Error) {
     }
 }
 
-/// Ready when a parked connection has been idle for long enough.
-pub async fn idle_ends(client: &Client) {
-    let since = client.activity.since();
+/// Waits on a parked connection until something comes.
+///
+/// # Errors
+///
+/// When the connection is broken, or has been idle for long enough.
+pub async fn idle(socket: &Socket, client: &Client) -> io::Result<()> {
+    let Terms {
+        settings, drain, ..
+    } = &*client.terms;
     let drained = async {
-        client.drain.clone().begun().await;
+        drain.clone().begun().await;
         sleep(SETTLE).await;
     };
     tokio::select! {
-        () = sleep_until(since + client.settings.patience.idle) => {}
+        readable = socket.readable() => return readable,
+        () = sleep_until(client.activity.since() + settings.patience.idle) => {}
         () = drained => {}
     }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 /// Takes what the client still sends, for a while. Closing on unread bytes resets the connection,

@@ -17,12 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::lifecycle::{Alarm, Local};
 
-use super::connection::Client;
+use super::connection::{Client, Terms};
 use super::cutoff::{Ends, FLOOD, TAKES_NOTHING, UNLAWFUL};
 use super::io::Socket;
 
 /// Serves until the client, a limit or a drain ends it. Each request is a task of its own.
-pub async fn serve<A, F, B>(socket: Socket, client: Client, ends: Ends, answer: A)
+pub async fn serve<A, F, B>(socket: Socket, client: Client, answer: A)
 where
     A: Fn(Client, Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
@@ -30,9 +30,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = Arc::clone(&client.activity);
-    let settings = client.settings;
+    let Terms { ends, settings, .. } = *client.terms;
     activity.multiplexes();
-    let mut begun = pin!(client.drain.clone().begun());
+    let mut begun = pin!(client.terms.drain.clone().begun());
     let service = service_fn(move |request| {
         client.activity.request_began();
         // Requests wait at the same time, each for its own.

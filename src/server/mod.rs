@@ -12,7 +12,7 @@ mod tidy;
 mod unix;
 
 pub use accept::{Accepted, Acceptor, Porter};
-pub use connection::{Client, Settings, serve};
+pub use connection::{Client, Settings, Terms, serve};
 pub use cutoff::Ends;
 pub use io::{Activity, Socket};
 pub use listener::{BindError, Listener, bind};
