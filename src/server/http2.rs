@@ -19,6 +19,7 @@ use crate::lifecycle::{Alarm, Local};
 
 use super::connection::{Client, Terms};
 use super::cutoff::{Ends, FLOOD, TAKES_NOTHING, UNLAWFUL};
+use super::gathered::Gathered;
 use super::io::Socket;
 
 /// Serves until the client, a limit or a drain ends it. Each request is a task of its own.
@@ -43,6 +44,7 @@ where
         let answered = answer(client, request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
+    let socket = Gathered::new(socket);
     let connection = http2::Builder::new(Local)
         .timer(TokioTimer::new())
         .auto_date_header(false)
@@ -51,21 +53,21 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(socket.clone()), service);
     let mut connection = pin!(connection);
     let alarm = Alarm::default();
     let mut draining = false;
     let ended = poll_fn(|cx| {
-        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-            return Poll::Ready(Some(result));
-        }
-        if !draining && begun.as_mut().poll(cx).is_ready() {
+        let mut polled = connection.as_mut().poll(cx);
+        if polled.is_pending() && !draining && begun.as_mut().poll(cx).is_ready() {
             draining = true;
             // GOAWAY: streams that have begun are finished, and then the connection ends.
             connection.as_mut().graceful_shutdown();
-            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Some(result));
-            }
+            polled = connection.as_mut().poll(cx);
+        }
+        socket.let_go(cx);
+        if let Poll::Ready(result) = polled {
+            return Poll::Ready(Some(result));
         }
         let idle = activity
             .is_idle()

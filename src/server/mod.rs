@@ -3,6 +3,7 @@
 mod accept;
 mod connection;
 mod cutoff;
+mod gathered;
 mod heads;
 mod http1;
 mod http2;
