@@ -18,7 +18,9 @@ class Origin:
     def __init__(self, directory, certificates):
         self.http1, self.http2 = free_port(), free_port()
         self.resuming, self.forgetful = free_port(), free_port()
-        self.handshakes = directory / "handshakes.log"
+        # Not beside the certificates: whoever watches their directory would be told of every line.
+        self.handshakes = directory / "log" / "handshakes"
+        self.handshakes.parent.mkdir()
         files = directory / "files"
         files.mkdir()
         for name in ("1m", "100m"):
