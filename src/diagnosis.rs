@@ -15,6 +15,18 @@ use crate::tls::{Facts, Identity, Leaf};
 pub use answer::{may_tell, told, well};
 pub use report::{Alert, Certificate, Report};
 
+/// The first of `names`, and how many more there are: an origin may list hundreds of authorities, and
+/// what is said of them has to fit into a header field and a line of a log.
+pub fn some_of(names: &[String]) -> String {
+    let (first, others) = names.split_at(names.len().min(FEW));
+    match others.len() {
+        0 => first.join("; "),
+        more => format!("{}; and {more} more", first.join("; ")),
+    }
+}
+
+const FEW: usize = 8;
+
 /// What there is to judge by.
 #[derive(Clone, Copy)]
 pub struct Evidence<'a> {
@@ -264,5 +276,18 @@ fn not_tls(tongue: Tongue, evidence: Evidence<'_>) -> Diagnosis {
             format!("what listens on {address} speaks neither TLS nor HTTP"),
             "is the port right? Something other than a web server answers there",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_names_is_cut_and_says_so() {
+        let names: Vec<String> = (1..=300).map(|number| format!("CN={number}")).collect();
+        assert_eq!(some_of(&names[..2]), "CN=1; CN=2");
+        let cut = some_of(&names);
+        assert!(cut.ends_with("CN=8; and 292 more"), "{cut}");
     }
 }

@@ -231,7 +231,7 @@ pub fn reason(
 /// The origin names the authorities it accepts, and ours is none of them.
 fn unlisted(asked: &Asked, leaf: &Leaf, alone: bool) -> Reason {
     let authorities = asked.authorities();
-    let listed = authorities.join("; ");
+    let listed = super::some_of(&authorities);
     let issuer = &leaf.issuer;
     let family = organization(issuer);
     let is_family = |authority: &String| family.is_some() && organization(authority) == family;

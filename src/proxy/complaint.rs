@@ -53,7 +53,7 @@ pub fn log_failure(error: &ForwardError, report: &Report, peer: Option<SocketAdd
         return;
     }
     let certificate = report.certificate.as_ref();
-    let accepts = report.accepted_authorities.join("; ");
+    let accepts = diagnosis::some_of(&report.accepted_authorities);
     tracing::warn!(
         binding,
         origin = report.origin,
