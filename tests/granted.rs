@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -166,6 +167,95 @@ fn a_wrangler_project_is_served_as_it_stands() {
         "(name = \"MY_CERT\", service = \"MY_CERT\")"
     );
 }
+
+/// A project with these bindings.
+fn wrangler_json(bindings: &[(&str, &str)]) -> String {
+    let entries: String = bindings
+        .iter()
+        .map(|(binding, id)| {
+            format!("    {{ \"binding\": \"{binding}\", \"certificate_id\": \"{id}\" }}, // kept\n")
+        })
+        .collect();
+    format!("{{\n  \"name\": \"worker\",\n  \"mtls_certificates\": [\n{entries}  ],\n}}\n")
+}
+
+#[test]
+fn a_changed_wrangler_project_is_followed_without_a_restart() {
+    let (ca, store) = (Ca::new(), Store::new());
+    let origin = Origin::start(&ca);
+    let (first, second) = (ca.issue("first"), ca.issue("second"));
+    let ids = [
+        store.put("mtls-certificate upload --name first", &first),
+        store.put("mtls-certificate upload --name second", &second),
+    ];
+    let daemon = Daemon::launch_as(
+        &format!(
+            "exec {} run --wrangler project/wrangler.jsonc",
+            env!("CARGO_BIN_EXE_mtlsd")
+        ),
+        &[("MTLSD_STORE", store.path())],
+        |directory| {
+            // A directory of its own, which nothing but the project makes worth watching.
+            fs::create_dir(directory.join("project")).unwrap();
+            let project = wrangler_json(&[("ONE", &ids[0])]);
+            fs::write(directory.join("project/wrangler.jsonc"), project).unwrap();
+            let more = format!(
+                "[defaults]\nca = \"ca.crt\"\nconnect_to = \"127.0.0.1:{}\"\n",
+                origin.port
+            );
+            fs::write(directory.join("mtlsd.toml"), more).unwrap();
+            fs::write(directory.join("ca.crt"), &ca.pem).unwrap();
+        },
+    );
+    daemon.wait_ready();
+    let one = daemon.address("ONE");
+    let fetched = |name: &str| fetch(&daemon, name, "localhost").body;
+    assert_eq!(fetched("ONE"), first.serial);
+    let project = daemon.path("project/wrangler.jsonc");
+    let replace = |text: &str| {
+        let new = daemon.path("project/.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &project).unwrap();
+    };
+
+    // A binding comes, and the one there is keeps its port.
+    replace(&wrangler_json(&[("ONE", &ids[0]), ("TWO", &ids[1])]));
+    daemon.wait_for_lines(USED, 1);
+    assert_eq!(
+        (fetched("ONE"), fetched("TWO")),
+        (first.serial.clone(), second.serial.clone())
+    );
+    let two = daemon.address("TWO");
+
+    // Half of a file changes nothing, and is said.
+    replace("{ \"mtls_certificates\": [");
+    daemon.wait_for_lines(REFUSED, 1);
+    assert_eq!(
+        (fetched("ONE"), fetched("TWO")),
+        (first.serial, second.serial.clone())
+    );
+
+    // A binding gets another certificate, and one goes; this time the file is written in place.
+    fs::write(&project, wrangler_json(&[("ONE", &ids[1])])).unwrap();
+    wait_for("the other certificate", || {
+        match send(
+            one,
+            "GET https://localhost/ HTTP/1.1\r\nConnection: close\r\n\r\n",
+        )
+        .body
+        {
+            body if body == second.serial => Ok(()),
+            body => Err((body, daemon.log())),
+        }
+    });
+    wait_for("a closed port", || match TcpStream::connect(two) {
+        Err(_) => Ok(()),
+        Ok(_) => Err(daemon.log()),
+    });
+}
+
+const USED: &str = "using the new configuration";
+const REFUSED: &str = "refused the new configuration, the one before stays in use";
 
 #[test]
 fn what_a_configuration_uses_is_not_deleted() {
