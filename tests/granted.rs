@@ -258,6 +258,38 @@ const USED: &str = "using the new configuration";
 const REFUSED: &str = "refused the new configuration, the one before stays in use";
 
 #[test]
+fn check_says_what_a_binding_without_an_origin_may_fetch() {
+    let (ca, store) = (Ca::new(), Store::new());
+    let id = store.put("mtls-certificate upload", &ca.issue("client"));
+    let directory = store.directory.path();
+    fs::write(
+        directory.join("wrangler.jsonc"),
+        wrangler_json(&[("ONE", &id)]),
+    )
+    .unwrap();
+    let said = |line: &str| {
+        let output = store.run(line);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let free = said("check --wrangler wrangler.jsonc");
+    assert!(
+        free.contains("ONE: 127.0.0.1:0 -> any public origin, "),
+        "{free}"
+    );
+    fs::write(
+        directory.join("mtlsd.toml"),
+        "[bindings.ONE]\nallow = [\"a.example\", \"*.b.example:8443\"]\n",
+    )
+    .unwrap();
+    let narrowed = said("check --wrangler wrangler.jsonc");
+    assert!(
+        narrowed.contains(" -> a.example, *.b.example:8443, "),
+        "{narrowed}"
+    );
+}
+
+#[test]
 fn what_a_configuration_uses_is_not_deleted() {
     let (ca, store) = (Ca::new(), Store::new());
     let id = store.put("mtls-certificate upload --name n", &ca.issue("client"));
