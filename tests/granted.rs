@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -164,6 +165,127 @@ fn a_wrangler_project_is_served_as_it_stands() {
     assert_eq!(
         line["variable"],
         "(name = \"MY_CERT\", service = \"MY_CERT\")"
+    );
+}
+
+/// A project with these bindings.
+fn wrangler_json(bindings: &[(&str, &str)]) -> String {
+    let entries: String = bindings
+        .iter()
+        .map(|(binding, id)| {
+            format!("    {{ \"binding\": \"{binding}\", \"certificate_id\": \"{id}\" }}, // kept\n")
+        })
+        .collect();
+    format!("{{\n  \"name\": \"worker\",\n  \"mtls_certificates\": [\n{entries}  ],\n}}\n")
+}
+
+#[test]
+fn a_changed_wrangler_project_is_followed_without_a_restart() {
+    let (ca, store) = (Ca::new(), Store::new());
+    let origin = Origin::start(&ca);
+    let (first, second) = (ca.issue("first"), ca.issue("second"));
+    let ids = [
+        store.put("mtls-certificate upload --name first", &first),
+        store.put("mtls-certificate upload --name second", &second),
+    ];
+    let daemon = Daemon::launch_as(
+        &format!(
+            "exec {} run --wrangler project/wrangler.jsonc",
+            env!("CARGO_BIN_EXE_mtlsd")
+        ),
+        &[("MTLSD_STORE", store.path())],
+        |directory| {
+            // A directory of its own, which nothing but the project makes worth watching.
+            fs::create_dir(directory.join("project")).unwrap();
+            let project = wrangler_json(&[("ONE", &ids[0])]);
+            fs::write(directory.join("project/wrangler.jsonc"), project).unwrap();
+            let more = format!(
+                "[defaults]\nca = \"ca.crt\"\nconnect_to = \"127.0.0.1:{}\"\n",
+                origin.port
+            );
+            fs::write(directory.join("mtlsd.toml"), more).unwrap();
+            fs::write(directory.join("ca.crt"), &ca.pem).unwrap();
+        },
+    );
+    daemon.wait_ready();
+    let one = daemon.address("ONE");
+    let fetched = |name: &str| fetch(&daemon, name, "localhost").body;
+    assert_eq!(fetched("ONE"), first.serial);
+    let project = daemon.path("project/wrangler.jsonc");
+    let replace = |text: &str| {
+        let new = daemon.path("project/.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &project).unwrap();
+    };
+
+    // A binding comes, and the one there is keeps its port.
+    replace(&wrangler_json(&[("ONE", &ids[0]), ("TWO", &ids[1])]));
+    daemon.wait_for_lines(USED, 1);
+    assert_eq!(
+        (fetched("ONE"), fetched("TWO")),
+        (first.serial.clone(), second.serial.clone())
+    );
+    let two = daemon.address("TWO");
+
+    // Half of a file changes nothing, and is said.
+    replace("{ \"mtls_certificates\": [");
+    daemon.wait_for_lines(REFUSED, 1);
+    assert_eq!(
+        (fetched("ONE"), fetched("TWO")),
+        (first.serial, second.serial.clone())
+    );
+
+    // A binding gets another certificate, and one goes; this time the file is written in place.
+    fs::write(&project, wrangler_json(&[("ONE", &ids[1])])).unwrap();
+    wait_for("the other certificate", || {
+        match send(
+            one,
+            "GET https://localhost/ HTTP/1.1\r\nConnection: close\r\n\r\n",
+        )
+        .body
+        {
+            body if body == second.serial => Ok(()),
+            body => Err((body, daemon.log())),
+        }
+    });
+    wait_for("a closed port", || match TcpStream::connect(two) {
+        Err(_) => Ok(()),
+        Ok(_) => Err(daemon.log()),
+    });
+}
+
+const USED: &str = "using the new configuration";
+const REFUSED: &str = "refused the new configuration, the one before stays in use";
+
+#[test]
+fn check_says_what_a_binding_without_an_origin_may_fetch() {
+    let (ca, store) = (Ca::new(), Store::new());
+    let id = store.put("mtls-certificate upload", &ca.issue("client"));
+    let directory = store.directory.path();
+    fs::write(
+        directory.join("wrangler.jsonc"),
+        wrangler_json(&[("ONE", &id)]),
+    )
+    .unwrap();
+    let said = |line: &str| {
+        let output = store.run(line);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let free = said("check --wrangler wrangler.jsonc");
+    assert!(
+        free.contains("ONE: 127.0.0.1:0 -> any public origin, "),
+        "{free}"
+    );
+    fs::write(
+        directory.join("mtlsd.toml"),
+        "[bindings.ONE]\nallow = [\"a.example\", \"*.b.example:8443\"]\n",
+    )
+    .unwrap();
+    let narrowed = said("check --wrangler wrangler.jsonc");
+    assert!(
+        narrowed.contains(" -> a.example, *.b.example:8443, "),
+        "{narrowed}"
     );
 }
 

@@ -3,10 +3,11 @@
 mod support;
 
 use std::collections::HashMap;
+use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use support::{Ca, Client, Daemon, Origin, Then, binding, scale};
+use support::{Ca, Client, Daemon, Origin, Request, Then, Tls, binding, scale, wait_for};
 
 /// How many requests each test sends; CI sends ten thousand.
 fn requests() -> usize {
@@ -156,6 +157,149 @@ fn a_get_with_a_body_that_was_read_is_not_repeated() {
     assert_eq!(origin.requests().len(), 2);
 }
 
+/// Reads the head of a request, and `length` bytes of its body; `None` when the client is done.
+fn read_part(
+    tls: &mut Tls,
+    serial: &str,
+    connection: usize,
+    length: usize,
+) -> io::Result<Option<Request>> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match tls.read(&mut byte)? {
+            0 => return Ok(None),
+            _ => head.push(byte[0]),
+        }
+    }
+    let mut body = vec![0; length];
+    tls.read_exact(&mut body)?;
+    Ok(Some(Request {
+        head: String::from_utf8_lossy(&head).trim_end().to_owned(),
+        body,
+        serial: serial.to_owned(),
+        connection,
+    }))
+}
+
+const MISDIRECTED: &[u8] = b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn a_post_is_not_sent_twice_once_a_byte_of_its_body_was() {
+    let ca = Ca::new();
+    // How much of the body the client has sent by the time that the origin has had enough, what it
+    // says then, and what the client is told. Either would be met by another try, had there been
+    // no body.
+    for (sent, said, status) in [
+        ("h", MISDIRECTED, 421),
+        ("hi", MISDIRECTED, 421),
+        ("h", b"", 502),
+        ("hi", b"", 502),
+    ] {
+        let origin = Origin::raw(&ca, move |tls, serial, connection, note| {
+            let Some(first) = read(tls, serial, connection)? else {
+                return Ok(());
+            };
+            note(Some(&first));
+            support::answer(tls, "ok")?;
+            note(None);
+            if let Some(second) = read_part(tls, serial, connection, sent.len())? {
+                note(Some(&second));
+                tls.write_all(said)?;
+            }
+            Ok(())
+        });
+        let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, ""));
+        let mut client = Client::connect(daemon.address("b"));
+        assert_eq!(client.get("/first").unwrap().status, 200);
+        let head = "POST /second HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n";
+        client.write(format!("{head}{sent}").as_bytes());
+        let answer = client.answer().unwrap();
+        let row = format!("{sent:?}, then {status}: {answer:?}");
+        assert_eq!(answer.status, status, "{row}");
+        let seen: Vec<_> = origin
+            .requests()
+            .into_iter()
+            .map(|request| (request.connection, request.target().to_owned()))
+            .collect();
+        let expected = [(0, "/first".to_owned()), (0, "/second".to_owned())];
+        assert_eq!(seen, expected, "{row}");
+    }
+}
+
+#[test]
+fn a_post_whose_body_was_not_begun_goes_out_again_and_takes_its_body_along() {
+    let ca = Ca::new();
+    for (expect, retry, tries) in [
+        ("", "safe", 2),
+        ("Expect: 100-continue\r\n", "safe", 2),
+        ("Expect: 100-continue\r\n", "never", 1),
+    ] {
+        // The first connection is the wrong one for all but its first request, and says so without
+        // having seen a byte of the body.
+        let origin = Origin::raw(&ca, move |tls, serial, connection, note| {
+            if connection > 0 {
+                let Some(request) = read_part(tls, serial, connection, 0)? else {
+                    return Ok(());
+                };
+                note(Some(&request));
+                tls.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                let mut body = [0; 4];
+                tls.read_exact(&mut body)?;
+                return support::answer(tls, &String::from_utf8_lossy(&body));
+            }
+            for count in 0.. {
+                let Some(request) = read_part(tls, serial, connection, 0)? else {
+                    break;
+                };
+                note(Some(&request));
+                match count {
+                    0 => support::answer(tls, "ok")?,
+                    _ => tls.write_all(MISDIRECTED)?,
+                }
+                note(None);
+            }
+            Ok(())
+        });
+        let lines = format!("retry = \"{retry}\"");
+        let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, &lines));
+        let mut client = Client::connect(daemon.address("b"));
+        assert_eq!(client.get("/first").unwrap().status, 200);
+        client.write(
+            format!(
+                "POST /second HTTP/1.1\r\nHost: localhost\r\n{expect}Content-Length: 4\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        let posts = || {
+            let requests = origin.requests();
+            let posts = requests.iter().filter(|request| request.method() == "POST");
+            posts.map(|request| request.connection).collect::<Vec<_>>()
+        };
+        let row = format!("{expect:?}, retry = {retry}");
+        wait_for(&row, || match posts() {
+            posts if posts.len() == tries => Ok(()),
+            posts => Err(posts),
+        });
+        if tries == 1 {
+            assert_eq!(client.answer().unwrap().status, 421, "{row}");
+            assert_eq!(posts(), [0], "{row}");
+            continue;
+        }
+        if !expect.is_empty() {
+            assert_eq!(client.answer().unwrap().status, 100, "{row}");
+        }
+        client.write(b"body");
+        let answer = client.answer().unwrap();
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "body"),
+            "{row}"
+        );
+        assert_eq!(posts(), [0, 1], "{row}");
+    }
+}
+
 #[test]
 fn retry_never_means_never() {
     let ca = Ca::new();
@@ -175,11 +319,8 @@ fn retry_never_means_never() {
 fn a_misdirected_answer_is_asked_for_once_more_on_a_fresh_connection() {
     let ca = Ca::new();
     let origin = Origin::with(&ca, |request, tls| {
-        use std::io::Write;
         match request.target() {
-            "/wrong" => {
-                tls.write_all(b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n")?
-            }
+            "/wrong" => tls.write_all(MISDIRECTED)?,
             _ => support::answer(tls, &request.connection.to_string())?,
         }
         Ok(Then::Keep)

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::app::{self, Loaded, Validity};
 use crate::cli::Check;
-use crate::config::ConfigError;
-
+use crate::config::{Binding, ConfigError};
 use crate::probe::Verdict;
 
 use super::Exit;
@@ -29,6 +28,9 @@ struct Checked {
     name: String,
     listen: Vec<String>,
     origin: Option<String>,
+    /// Where its requests go, in words.
+    #[serde(skip)]
+    leads_to: String,
     subject: String,
     issuer: String,
     serial: String,
@@ -109,7 +111,7 @@ fn succeed(arguments: &Check, path: &str, loaded: &Loaded) -> Exit {
                     true => "shared listener".to_owned(),
                     false => binding.listen.join(" "),
                 },
-                binding.origin.as_deref().unwrap_or("what `allow` says"),
+                binding.leads_to,
                 binding.subject,
                 binding.not_after,
                 binding.days_left,
@@ -164,6 +166,7 @@ fn checked(loaded: &Loaded) -> impl Iterator<Item = Checked> {
                 name: binding.name.to_string(),
                 listen: binding.listen.iter().map(ToString::to_string).collect(),
                 origin: binding.origin.as_ref().map(ToString::to_string),
+                leads_to: leads_to(binding),
                 subject: leaf.subject.clone(),
                 issuer: leaf.issuer.clone(),
                 serial: leaf.serial.clone(),
@@ -174,6 +177,15 @@ fn checked(loaded: &Loaded) -> impl Iterator<Item = Checked> {
                 probe: None,
             }
         })
+}
+
+/// The origin, which paths go to; where there is none, what a whole URL may name.
+fn leads_to(binding: &Binding) -> String {
+    if let Some(origin) = &binding.origin {
+        return origin.to_string();
+    }
+    let allowed: Vec<_> = binding.allow.iter().map(ToString::to_string).collect();
+    allowed.join(", ")
 }
 
 fn print(report: &Report) {
