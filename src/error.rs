@@ -309,6 +309,9 @@ impl ForwardError {
             | Self::ServerName(_) => FAILED_PRECONDITION,
             Self::Grpc | Self::Connect | Self::Upgrade => UNIMPLEMENTED,
             Self::ClientStalled(_) | Self::OriginStalled(_) | Self::Timeout(_) => DEADLINE_EXCEEDED,
+            // In TLS 1.3 a certificate is refused after the handshake, before anybody looked at a
+            // request. Clients that speak TLS themselves say the same of it.
+            Self::Terminated(Failure::Alert(40 | 42..=46 | 48 | 49 | 51 | 116, _)) => UNAVAILABLE,
             Self::Terminated(_) => UNKNOWN,
             Self::Certificate(_)
             | Self::Dial(..)
