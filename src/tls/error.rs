@@ -47,6 +47,8 @@ pub enum LoadError {
     /// A file is something else.
     #[error("{} is {}", path.display(), form.name())]
     Unusable {
+        /// Which input the file is.
+        input: Input,
         /// The file.
         path: PathBuf,
         /// What it is.
@@ -131,12 +133,10 @@ impl LoadError {
             Self::Read { input, .. }
             | Self::NotPem { input, .. }
             | Self::NothingFound { input, .. }
-            | Self::Damaged { input, .. } => *input,
+            | Self::Damaged { input, .. }
+            | Self::Unusable { input, .. } => *input,
             Self::WrongPassword { .. } => Input::Password,
-            Self::Unusable { .. }
-            | Self::Encrypted { .. }
-            | Self::UnusableKey { .. }
-            | Self::Mismatch { .. } => Input::Key,
+            Self::Encrypted { .. } | Self::UnusableKey { .. } | Self::Mismatch { .. } => Input::Key,
             Self::Expired { .. } | Self::NotYetValid { .. } => Input::Certificate,
             Self::NoSystemRoots { .. } => Input::Ca,
         }
@@ -152,7 +152,7 @@ impl LoadError {
                 "let the user that mtlsd runs as read it: chgrp mtlsd FILE; chmod 640 FILE".to_owned()
             }
             Self::Read { .. } => return None,
-            Self::Unusable { path, form } => form.help(path),
+            Self::Unusable { path, form, .. } => form.help(path),
             Self::NotPem { .. } => "it must hold a -----BEGIN …----- block".to_owned(),
             Self::NothingFound { input: Input::Key, .. } => {
                 "name the file that holds the private key with `key`".to_owned()

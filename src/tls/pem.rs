@@ -7,6 +7,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer,
 };
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use zeroize::Zeroizing;
 
 use super::error::{Input, LoadError};
@@ -35,8 +36,18 @@ pub fn revocation_lists(
     let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(without_mark(bytes))
         .collect::<Result<_, _>>()
         .map_err(|error| damaged(Input::Crl, path, &error))?;
+    // The version is left out where it is 1 (RFC 5280 section 5.1.2.1).
+    let is_version_1 = |der: &CertificateRevocationListDer<'_>| {
+        let parsed = CertificateRevocationList::from_der(der);
+        parsed.is_ok_and(|(_, list)| list.version().is_none())
+    };
     match lists.is_empty() {
         true => Err(nothing_found(Input::Crl, path, bytes)),
+        false if lists.iter().any(is_version_1) => Err(LoadError::Unusable {
+            input: Input::Crl,
+            path: path.to_owned(),
+            form: Unusable::CrlVersion1,
+        }),
         false => Ok(lists),
     }
 }
@@ -52,6 +63,7 @@ pub fn private_key(
     // PKCS#1 and SEC1 keys say inside the block that they are encrypted.
     if text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(LoadError::Unusable {
+            input: Input::Key,
             path: path.to_owned(),
             form: Unusable::EncryptedTraditional,
         });
@@ -92,6 +104,7 @@ fn decrypt(
             | pkcs5::Error::AlgorithmParametersInvalid { .. }
             | pkcs5::Error::NoPbes1CryptSupport,
         )) => Err(LoadError::Unusable {
+            input: Input::Key,
             path: path.to_owned(),
             form: Unusable::EncryptionScheme,
         }),
@@ -112,7 +125,7 @@ fn nothing_found(input: Input, path: &Path, bytes: &[u8]) -> LoadError {
         _ => None,
     };
     match form {
-        Some(form) => LoadError::Unusable { path, form },
+        Some(form) => LoadError::Unusable { input, path, form },
         None if found.is_empty() => LoadError::NotPem { input, path },
         None => LoadError::NothingFound { input, path, found },
     }

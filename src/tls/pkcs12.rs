@@ -43,6 +43,7 @@ pub fn open(
     let (_, chain) = store
         .private_key_chain()
         .ok_or_else(|| LoadError::Unusable {
+            input: Input::Certificate,
             path: path.to_owned(),
             form: Unusable::Pkcs12WithoutKey,
         })?;
@@ -53,6 +54,7 @@ pub fn open(
         .collect();
     if certificates.is_empty() {
         return Err(LoadError::Unusable {
+            input: Input::Certificate,
             path: path.to_owned(),
             form: Unusable::Pkcs12WithoutKey,
         });
@@ -73,6 +75,7 @@ fn refusal(path: &Path, has_password: bool, error: &Error) -> LoadError {
         }
         Error::UnsupportedEncryptionScheme | Error::UnsupportedMacAlgorithm => {
             LoadError::Unusable {
+                input: Input::Certificate,
                 path,
                 form: Unusable::Pkcs12Scheme,
             }

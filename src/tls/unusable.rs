@@ -23,6 +23,8 @@ pub enum Unusable {
     Pkcs12Scheme,
     /// PKCS#12 with certificates only.
     Pkcs12WithoutKey,
+    /// A revocation list of version 1, which says neither its number nor who made it.
+    CrlVersion1,
     /// PKCS#7, a heap of certificates.
     Pkcs7,
     /// A Java key store.
@@ -77,6 +79,9 @@ impl Unusable {
                 "a PKCS#12 file that is encrypted with an algorithm no longer in use"
             }
             Self::Pkcs12WithoutKey => "a PKCS#12 file that holds no key with its certificate",
+            Self::CrlVersion1 => {
+                "a revocation list of version 1, and those in use are of version 2"
+            }
             Self::Pkcs7 => "a PKCS#7 bundle",
             Self::Jks => "a Java key store",
             Self::OpenSsh => "a key in OpenSSH's own form",
@@ -109,6 +114,9 @@ impl Unusable {
             }
             Self::Pkcs12WithoutKey => {
                 format!("look into it: openssl pkcs12 -in {path} -info -noout")
+            }
+            Self::CrlVersion1 => {
+                "have its authority make another: openssl ca -gencrl -crlexts SECTION, with `authorityKeyIdentifier = keyid` in that section of its configuration".to_owned()
             }
             Self::Pkcs7 => {
                 format!("convert it: openssl pkcs7 -print_certs -in {path} -out {path}.pem")
