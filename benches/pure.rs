@@ -11,7 +11,7 @@ use std::path::Path;
 use divan::Bencher;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use mtlsd::config::{Authority, AuthorityRef, Config, Draft};
-use mtlsd::head::{self, Sender};
+use mtlsd::head::{self, Fields, Sender};
 use mtlsd::route::{Arrival, Asked, Entrance, Routes};
 
 fn main() {
@@ -87,8 +87,8 @@ mod route {
 
 mod heads {
     use super::{
-        Authority, Bencher, HeaderMap, HeaderName, HeaderValue, Sender, Uri, black_box, config,
-        head,
+        Authority, Bencher, Fields, HeaderMap, HeaderName, HeaderValue, Sender, Uri, black_box,
+        config, head,
     };
 
     #[divan::bench]
@@ -111,7 +111,10 @@ mod heads {
         let target = target();
         bencher
             .with_inputs(|| headers.clone())
-            .bench_refs(|headers| head::request(headers, &policy, &target, &sender));
+            .bench_refs(|headers| {
+                let fields = Fields::of(headers);
+                head::request(headers, fields, &policy, &target, &sender);
+            });
     }
 
     #[divan::bench]
@@ -128,7 +131,10 @@ mod heads {
         let target = target();
         bencher
             .with_inputs(|| headers.clone())
-            .bench_refs(|headers| head::response(headers, &policy, &target, "/v1"));
+            .bench_refs(|headers| {
+                let fields = Fields::of(headers);
+                head::response(headers, fields, &policy, &target, "/v1");
+            });
     }
 
     #[divan::bench(args = ["", "/v1"])]

@@ -5,6 +5,8 @@
 //! ours removed by naming it in `Connection`.
 
 mod accept;
+mod fields;
+mod kept;
 
 use std::net::IpAddr;
 
@@ -18,6 +20,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use crate::config::{self, HeaderPolicy, HostHeader};
 
 pub use accept::prefers_json;
+pub use fields::Fields;
+pub use kept::Kept;
 
 /// What is known about a request besides its head.
 pub struct Sender {
@@ -32,15 +36,17 @@ pub struct Sender {
     pub upgrade: Option<HeaderValue>,
 }
 
-/// Turns the header fields of a client's request into those of the request to `target`.
+/// Turns the header fields of a client's request, which are `fields`, into those of the request to
+/// `target`.
 pub fn request(
     headers: &mut HeaderMap,
+    fields: Fields,
     policy: &HeaderPolicy,
     target: &config::Authority,
     sender: &Sender,
 ) {
-    let trailers = wants_trailers(headers);
-    strip_hop_by_hop(headers, Direction::Request);
+    let trailers = fields.te && wants_trailers(headers);
+    strip_hop_by_hop(headers, fields, Direction::Request);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.append(CONNECTION, HeaderValue::from_static("te"));
@@ -69,23 +75,27 @@ pub fn request(
     }
 }
 
-/// Turns the header fields of the origin's response into those for the client. `base_path` is
-/// what was put in front of the request's path.
+/// Turns the header fields of the origin's response, which are `fields`, into those for the client.
+/// `base_path` is what was put in front of the request's path.
 pub fn response(
     headers: &mut HeaderMap,
+    fields: Fields,
     policy: &HeaderPolicy,
     target: &config::Authority,
     base_path: &str,
 ) {
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if fields.transfer_encoding {
         // RFC 9112 section 6.3: the length is not what frames this body, and it is not passed on.
         headers.remove(CONTENT_LENGTH);
     }
-    strip_hop_by_hop(headers, Direction::Response);
-    // Both speak of the origin's host; the client would believe them of localhost.
-    headers.remove(STRICT_TRANSPORT_SECURITY);
-    headers.remove(ALT_SVC);
+    strip_hop_by_hop(headers, fields, Direction::Response);
+    if fields.host_bound {
+        // The client would believe them of localhost.
+        headers.remove(STRICT_TRANSPORT_SECURITY);
+        headers.remove(ALT_SVC);
+    }
     if policy.rewrite_location
+        && fields.location
         && let Some(location) = headers.get_mut(LOCATION)
         && let Some(path) = location
             .to_str()
@@ -153,7 +163,10 @@ pub fn target(uri: &Uri, base_path: &str) -> Uri {
 
 /// What a client offers to switch to, of what can be passed on: not HTTP/2 (RFC 9113 section 3.1
 /// has done away with that), which some clients offer with every request.
-pub fn offered(headers: &HeaderMap, version: http::Version) -> Option<HeaderValue> {
+pub fn offered(headers: &HeaderMap, fields: Fields, version: http::Version) -> Option<HeaderValue> {
+    if !(fields.upgrade && fields.names_others) {
+        return None;
+    }
     let asks = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
     if version != http::Version::HTTP_11 || !asks {
         return None;
@@ -205,23 +218,12 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the client waits to be told to send its body (RFC 9110 section 10.1.1).
-pub fn expects_continue(headers: &HeaderMap, version: http::Version) -> bool {
-    version >= http::Version::HTTP_11
+pub fn expects_continue(headers: &HeaderMap, fields: Fields, version: http::Version) -> bool {
+    fields.expect
+        && version >= http::Version::HTTP_11
         && headers
             .get(EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Whether `Connection` or the version says that no further message comes on the connection.
-pub fn is_last(headers: &HeaderMap, version: http::Version) -> bool {
-    let mut keeps = false;
-    for option in connection_options(headers) {
-        if option.eq_ignore_ascii_case("close") {
-            return true;
-        }
-        keeps |= option.eq_ignore_ascii_case("keep-alive");
-    }
-    version < http::Version::HTTP_11 && !keeps
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -230,8 +232,8 @@ enum Direction {
     Response,
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap, direction: Direction) {
-    if headers.contains_key(CONNECTION) {
+fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields, direction: Direction) {
+    if fields.names_others {
         let named: Vec<HeaderName> = connection_options(headers)
             .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
             .filter(|name| !is_end_to_end(name))
@@ -240,7 +242,12 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, direction: Direction) {
             headers.remove(name);
         }
     }
-    // Most heads have none of these, and one look at every name is cheaper than a lookup for each.
+    if fields.connection {
+        headers.remove(CONNECTION);
+    }
+    if !fields.has_hop_by_hop() {
+        return;
+    }
     let strays: Vec<HeaderName> = headers
         .keys()
         .filter(|name| is_hop_by_hop(name, direction))
@@ -253,9 +260,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, direction: Direction) {
 
 fn is_hop_by_hop(name: &HeaderName, direction: Direction) -> bool {
     match name.as_str() {
-        "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => {
-            true
-        }
+        "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => true,
         "proxy-status" if direction == Direction::Response => false,
         name => name.starts_with("proxy-"),
     }
@@ -422,8 +427,10 @@ mod tests {
             ("TE", "gzip"),
             ("Accept", "*/*"),
         ]);
+        let fields = Fields::of(&headers);
         request(
             &mut headers,
+            fields,
             &policy(),
             &origin(),
             &sender("localhost:8001"),
@@ -439,7 +446,8 @@ mod tests {
             ("Authorization", "Bearer x"),
             ("Cookie", "a=b"),
         ]);
-        request(&mut headers, &policy(), &origin(), &sender("x"));
+        let fields = Fields::of(&headers);
+        request(&mut headers, fields, &policy(), &origin(), &sender("x"));
         assert_eq!(
             shown(&headers),
             [
@@ -458,7 +466,8 @@ mod tests {
             ("Trailer", "x-sum"),
             ("Connection", "TE"),
         ]);
-        request(&mut headers, &policy(), &origin(), &sender("x"));
+        let fields = Fields::of(&headers);
+        request(&mut headers, fields, &policy(), &origin(), &sender("x"));
         assert_eq!(
             shown(&headers),
             [
@@ -477,7 +486,8 @@ mod tests {
             ..sender("x")
         };
         let mut headers = map(&[("Transfer-Encoding", "chunked")]);
-        request(&mut headers, &policy(), &origin(), &chunked);
+        let fields = Fields::of(&headers);
+        request(&mut headers, fields, &policy(), &origin(), &chunked);
         assert_eq!(
             shown(&headers),
             ["host: api.example:8443", "transfer-encoding: chunked"]
@@ -495,8 +505,10 @@ mod tests {
             ),
         ] {
             let mut headers = map(&[("Host", "localhost:8001")]);
+            let fields = Fields::of(&headers);
             request(
                 &mut headers,
+                fields,
                 &HeaderPolicy { host, ..policy() },
                 &origin(),
                 &sender("localhost:8001"),
@@ -517,7 +529,14 @@ mod tests {
             ("X-Forwarded-For", "192.0.2.1"),
             ("Connection", "via, forwarded"),
         ]);
-        request(&mut headers, &policy, &origin(), &sender("localhost:8001"));
+        let fields = Fields::of(&headers);
+        request(
+            &mut headers,
+            fields,
+            &policy,
+            &origin(),
+            &sender("localhost:8001"),
+        );
         assert_eq!(
             shown(&headers),
             [
@@ -541,7 +560,8 @@ mod tests {
             ("Set-Cookie", "a=b; Secure"),
             ("Server", "nginx"),
         ]);
-        response(&mut headers, &policy(), &origin(), "");
+        let fields = Fields::of(&headers);
+        response(&mut headers, fields, &policy(), &origin(), "");
         assert_eq!(
             shown(&headers),
             [
@@ -598,20 +618,5 @@ mod tests {
                 "{uri}"
             );
         }
-    }
-
-    #[test]
-    fn the_last_message_is_recognised() {
-        use http::Version;
-        assert!(is_last(
-            &map(&[("Connection", "x, Close")]),
-            Version::HTTP_11
-        ));
-        assert!(!is_last(&map(&[]), Version::HTTP_11));
-        assert!(is_last(&map(&[]), Version::HTTP_10));
-        assert!(!is_last(
-            &map(&[("Connection", "keep-alive")]),
-            Version::HTTP_10
-        ));
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -13,19 +13,40 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// request.
 #[derive(Default)]
 pub struct Alarm {
-    sleep: RefCell<Option<Pin<Box<Sleep>>>>,
+    armed: RefCell<Option<Armed>>,
+}
+
+struct Armed {
+    sleep: Pin<Box<Sleep>>,
+    // Who is woken.
+    waker: Waker,
 }
 
 impl Alarm {
     /// Forgets all deadlines, and gives the timer up.
     pub fn disarm(&self) {
-        self.sleep.take();
+        self.armed.take();
     }
 
     /// Ready once `deadline` has passed; wakes the task at the latest then.
     pub fn poll(&self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let mut slot = self.sleep.borrow_mut();
-        let sleep = slot.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let mut slot = self.armed.borrow_mut();
+        let Armed { sleep, waker } = match &mut *slot {
+            // Already set, for this task: nearly always. Asking the timer takes longer.
+            Some(armed)
+                if armed.sleep.deadline() <= deadline
+                    && armed.waker.will_wake(cx.waker())
+                    && !armed.sleep.is_elapsed() =>
+            {
+                return Poll::Pending;
+            }
+            Some(armed) => armed,
+            None => slot.insert(Armed {
+                sleep: Box::pin(sleep_until(deadline)),
+                waker: cx.waker().clone(),
+            }),
+        };
+        waker.clone_from(cx.waker());
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
@@ -83,14 +104,15 @@ impl Drainer {
 }
 
 impl Drain {
-    /// Whether it has begun.
+    /// Whether it has begun. Costs next to nothing.
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        // The value changes once, and nobody marks it as seen here. An error means that the drainer
+        // is gone, which is an end as well.
+        self.draining.has_changed().unwrap_or(true)
     }
 
     /// Waits until it begins.
     pub async fn begun(mut self) {
-        // An error means that the drainer is gone, which is an end as well.
         let _ = self.draining.wait_for(|draining| *draining).await;
     }
 }

@@ -160,9 +160,10 @@ impl Once {
         };
         tokio::task::spawn_local(async move {
             server::serve(socket, Rc::new(terms), move |client, request| {
-                let (proxy, from, noted) = (Rc::clone(&proxy), from.clone(), Rc::clone(&noted));
+                let answer = Rc::clone(&proxy).answer(from.clone(), client, request);
+                let noted = Rc::clone(&noted);
                 async move {
-                    let mut response = proxy.answer(from, client, request).await;
+                    let mut response = answer.await;
                     noted.replace(response.extensions_mut().remove::<Failed>());
                     response
                 }

@@ -274,7 +274,7 @@ async fn connection(
     });
     server::serve(socket, terms, move |client, request| {
         // Each request is answered by what is configured when it comes.
-        let serving = Rc::clone(&serving.borrow());
+        let serving = serving.borrow();
         let entrance = serving.plan.doors[door].map_or(Entrance::Closed, |door| door.entrance);
         let Ends { listener, peer } = client.terms.ends;
         let from = From {
@@ -285,7 +285,7 @@ async fn connection(
             peer,
             tunnel: None,
         };
-        async move { serving.proxy.answer(from, client, request).await }
+        Rc::clone(&serving.proxy).answer(from, client, request)
     })
     .await;
 }

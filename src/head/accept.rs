@@ -14,16 +14,21 @@ pub fn prefers_json(headers: &HeaderMap) -> bool {
             continue;
         };
         let (kind, parameters) = range.split_once(';').unwrap_or((range, ""));
-        let kind = kind.trim().to_ascii_lowercase();
-        let weight = weight(parameters);
-        if kind == "application/json" || kind.ends_with("+json") && kind.starts_with("application/")
-        {
-            json = json.max(weight);
-        } else if kind.starts_with("text/") {
-            text = text.max(weight);
+        let Some((kind, subtype)) = kind.trim().split_once('/') else {
+            continue;
+        };
+        if kind.eq_ignore_ascii_case("application") && is_json(subtype) {
+            json = json.max(weight(parameters));
+        } else if kind.eq_ignore_ascii_case("text") {
+            text = text.max(weight(parameters));
         }
     }
     json > 0 && json >= text
+}
+
+fn is_json(subtype: &str) -> bool {
+    let suffix = subtype.rsplit('+').next().unwrap_or(subtype);
+    suffix.eq_ignore_ascii_case("json")
 }
 
 /// Thousandths; 1 unless a parameter `q` says otherwise.

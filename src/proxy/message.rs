@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Version};
 
 use crate::config::AuthorityRef;
 use crate::error::ForwardError;
+use crate::head::Fields;
 use crate::route::Asked;
 
 /// What matters of a request's head, borrowed from it.
@@ -68,11 +69,13 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// What `head`, which has `fields`, says.
+    ///
     /// # Errors
     ///
     /// [`ForwardError::BadRequest`].
-    pub fn of(head: &'a Parts) -> Result<Self, ForwardError> {
-        let chunked = is_chunked(&head.headers)?;
+    pub fn of(head: &'a Parts, fields: Fields) -> Result<Self, ForwardError> {
+        let chunked = fields.transfer_encoding && is_chunked(&head.headers)?;
         let host = host(&head.headers)?;
         let uri = &head.uri;
         if head.method.as_str().len() > LONGEST_METHOD {
@@ -202,6 +205,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::head;
 
     type Fields = &'static [(&'static str, &'static str)];
 
@@ -211,7 +215,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        match Message::of(&head) {
+        match Message::of(&head, head::Fields::of(&head.headers)) {
             Ok(_) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         }

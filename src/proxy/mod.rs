@@ -17,16 +17,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, Version, response};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version, response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::Instant;
 
 use crate::body::Upload;
 use crate::config::{Binding, Details, HeaderPolicy, WebOrigins};
 use crate::error::ForwardError;
-use crate::head;
+use crate::head::{self, Fields};
 use crate::log::Access;
 use crate::route::{Arrival, By, Routes};
 use crate::server::Client;
@@ -58,6 +57,24 @@ pub struct Service {
     brief: bool,
     in_flight: Arc<AtomicUsize>,
     upstream: Upstream,
+}
+
+/// What is to be done about a request.
+enum Departure {
+    /// Send it. Boxed, because hyper moves about what holds this.
+    Request(Box<Ready>),
+    /// Open a tunnel to this host, in which plain HTTP is spoken.
+    Tunnel(Rc<str>),
+}
+
+/// A request that is ready for its origin.
+struct Ready {
+    service: Rc<Service>,
+    outbound: Outbound,
+    // Whether its path got the origin's base path in front.
+    prefixed: bool,
+    // The protocols that it offers to switch to.
+    offered: Option<HeaderValue>,
 }
 
 /// What became of a request.
@@ -103,6 +120,14 @@ impl Service {
         &self.upstream
     }
 
+    /// What is put in front of the path of a request that is `prefixed`.
+    fn base_path(&self, prefixed: bool) -> &str {
+        match prefixed {
+            true => &self.base_path,
+            false => "",
+        }
+    }
+
     /// Counts a request as in flight, if there may be one more.
     fn enter(self: &Rc<Self>) -> Result<InFlight, ForwardError> {
         if self.in_flight.fetch_add(1, Relaxed) >= self.most_in_flight {
@@ -137,63 +162,74 @@ impl Proxy {
         self.services.iter().find(|service| service.name == name)
     }
 
-    /// Answers a request.
-    pub async fn answer(
-        self: &Rc<Self>,
+    /// Answers a request. Nothing happens before the first poll, so that a panic is this request's.
+    #[expect(clippy::manual_async_fn, reason = "it would hold each argument twice")]
+    pub fn answer(
+        self: Rc<Self>,
         from: From,
         client: Client,
         mut request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
-        crate::lifecycle::fault("request");
-        let mut record = Record::begin(self.access.clone(), &client, from.peer, &request);
-        let connected = hyper::upgrade::on(&mut request);
-        match self.forward(&from, &client, request, &mut record).await {
-            Ok(Passed::Answer(head, incoming, relayed)) => {
-                record.status = head.status;
-                let body = ResponseBody::relay(incoming, relayed, client, record);
-                Response::from_parts(head, body)
-            }
-            Ok(Passed::Switch(head, origin, lease)) => {
-                record.status = head.status;
-                let switch = Switch {
-                    client: connected,
-                    origin,
-                    lease,
-                };
-                tokio::task::spawn_local(async move { switch.run(&client, record).await });
-                Response::from_parts(head, ResponseBody::Empty)
-            }
-            Ok(Passed::Tunnel(host)) => {
-                record.status = StatusCode::OK;
-                let from = From {
-                    tunnel: Some(host),
-                    ..from
-                };
-                let serving = tunnel::serve(connected, Rc::clone(self), from, client);
-                // Boxed, because serving a tunnel is serving a connection, which may tunnel.
-                let serving: Pin<Box<dyn Future<Output = ()>>> = Box::pin(serving);
-                tokio::task::spawn_local(serving);
-                Response::new(ResponseBody::Empty)
-            }
-            Err(error) => {
-                let report = complaint::report(&error, &record);
-                complaint::log_failure(&error, &report, from.peer);
-                record.status = error.status();
-                record.error = Some(error.token());
-                answer::explain(&error, &report, self.is_brief(&record), record)
+    ) -> impl Future<Output = Response<ResponseBody>> {
+        async move {
+            crate::lifecycle::fault("request");
+            let mut record = Record::begin(self.access.clone(), &client, from.peer, &request);
+            let connected = hyper::upgrade::on(&mut request);
+            // Borrowed, because moved it would be held twice.
+            let mut departure = self.depart(&from, request, &mut record);
+            let passed = match &mut departure {
+                Ok(Departure::Request(ready)) => ready.forward(&client, &mut record).await,
+                Ok(Departure::Tunnel(host)) => Ok(Passed::Tunnel(Rc::clone(host))),
+                Err(error) => Err(error.clone()),
+            };
+            match passed {
+                Ok(Passed::Answer(head, incoming, relayed)) => {
+                    record.status = head.status;
+                    let body = ResponseBody::relay(incoming, relayed, client, record);
+                    Response::from_parts(head, body)
+                }
+                Ok(Passed::Switch(head, origin, lease)) => {
+                    record.status = head.status;
+                    let switch = Switch {
+                        client: connected,
+                        origin,
+                        lease,
+                    };
+                    tokio::task::spawn_local(async move { switch.run(&client, record).await });
+                    Response::from_parts(head, ResponseBody::Empty)
+                }
+                Ok(Passed::Tunnel(host)) => {
+                    record.status = StatusCode::OK;
+                    let from = From {
+                        tunnel: Some(host),
+                        ..from
+                    };
+                    let serving = tunnel::serve(connected, self, from, client);
+                    // Boxed, because serving a tunnel is serving a connection, which may tunnel.
+                    let serving: Pin<Box<dyn Future<Output = ()>>> = Box::pin(serving);
+                    tokio::task::spawn_local(serving);
+                    Response::new(ResponseBody::Empty)
+                }
+                Err(error) => {
+                    let report = complaint::report(&error, &record);
+                    complaint::log_failure(&error, &report, from.peer);
+                    record.status = error.status();
+                    record.error = Some(error.token());
+                    answer::explain(&error, &report, self.is_brief(&record), record)
+                }
             }
         }
     }
 
-    async fn forward(
+    /// Finds out where a request goes, whether it may, and what of it goes there.
+    fn depart(
         &self,
         from: &From,
-        client: &Client,
         request: Request<Incoming>,
         record: &mut Record,
-    ) -> Result<Passed, ForwardError> {
+    ) -> Result<Departure, ForwardError> {
         let (mut head, incoming) = request.into_parts();
-        let message = Message::of(&head)?;
+        let fields = Fields::of(&head.headers);
+        let message = Message::of(&head, fields)?;
         let asked = message.inside(from.tunnel.as_deref())?;
         let connect = head.method == Method::CONNECT;
         if connect && !message.is_plain_tunnel() {
@@ -203,7 +239,7 @@ impl Proxy {
         let service = &self.services[route.binding];
         record.service = Some(Rc::clone(service));
         record.target = Some(Arc::clone(&route.target));
-        if from.arrival.local.is_some() {
+        if from.arrival.local.is_some() && fields.web {
             guard::browser(
                 &head.headers,
                 message.text,
@@ -212,18 +248,16 @@ impl Proxy {
             )?;
         }
         if connect {
-            return Ok(Passed::Tunnel(message.host().into()));
+            return Ok(Departure::Tunnel(message.host().into()));
         }
         record.in_flight = Some(service.enter()?);
 
-        let base_path = match route.by {
-            By::Origin => service.base_path.as_str(),
-            By::Name | By::Wildcard => "",
-        };
+        let prefixed = route.by == By::Origin;
+        let base_path = service.base_path(prefixed);
         let http2 = head.version == Version::HTTP_2;
         // A switch is offered without a body: what would follow one is another protocol's.
         let offered =
-            head::offered(&head.headers, head.version).filter(|_| incoming.is_end_stream());
+            head::offered(&head.headers, fields, head.version).filter(|_| incoming.is_end_stream());
         let sender = head::Sender {
             peer: from.peer.map(|peer| peer.ip()),
             // Most policies do not repeat what the client said, and so need no copy of it.
@@ -239,46 +273,87 @@ impl Proxy {
         if http2 {
             head::join_cookies(&mut head.headers);
         }
-        let expects = head::expects_continue(&head.headers, head.version);
+        let expects = head::expects_continue(&head.headers, fields, head.version);
         head.uri = head::target(&head.uri, base_path);
         head.version = Version::HTTP_11;
-        head.extensions.clear();
-        head::request(&mut head.headers, &service.headers, &route.target, &sender);
-        let upload = Upload::new(incoming, expects, Instant::now());
-        let outbound = Outbound {
-            head,
-            upload: upload.share(),
-            target: Arc::clone(&route.target),
-            public_only: route.by == By::Wildcard,
-            upgrades: offered.is_some(),
-            http2,
-            grpc: record.grpc,
-        };
+        head.extensions = Extensions::new();
+        head::request(
+            &mut head.headers,
+            fields,
+            &service.headers,
+            &route.target,
+            &sender,
+        );
+        let upload = Upload::new(incoming, expects, record.began());
+        let mut outbound = Outbound::new(head, upload, route.target);
+        outbound.public_only = route.by == By::Wildcard;
+        outbound.upgrades = offered.is_some();
+        outbound.http2 = http2;
+        outbound.grpc = record.grpc;
+        let service = Rc::clone(service);
+        Ok(Departure::Request(Box::new(Ready {
+            service,
+            outbound,
+            prefixed,
+            offered,
+        })))
+    }
+
+    /// Whether the client is told no more than the kind of a failure. Where its binding is not
+    /// known, that is what any binding wants.
+    fn is_brief(&self, record: &Record) -> bool {
+        match &record.service {
+            Some(service) => service.brief,
+            None => self.services.iter().any(|service| service.brief),
+        }
+    }
+}
+
+impl Ready {
+    /// Sends the request, and makes of the origin's answer the one to the client.
+    async fn forward(
+        &mut self,
+        client: &Client,
+        record: &mut Record,
+    ) -> Result<Passed, ForwardError> {
+        let service = &*self.service;
+        let base_path = service.base_path(self.prefixed);
         let mut inbound = service
             .upstream
-            .send(outbound, &client.alarm, &record.trace)
+            .send(
+                &mut self.outbound,
+                record.began(),
+                &client.alarm,
+                &record.trace,
+            )
             .await?;
 
+        let target = &self.outbound.target;
         if inbound.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let origin = hyper::upgrade::on(&mut inbound.response);
             let (mut head, _) = inbound.response.into_parts();
-            let protocol = offered.and_then(|offered| head::accepted(&head.headers, &offered));
+            let offered = self.offered.as_ref();
+            let protocol = offered.and_then(|offered| head::accepted(&head.headers, offered));
             let protocol = protocol.ok_or(ForwardError::Upgrade)?;
+            let fields = Fields::of(&head.headers);
             head::response(
                 &mut head.headers,
+                fields,
                 &service.headers,
-                &route.target,
+                target,
                 base_path,
             );
             head::switch(&mut head.headers, protocol);
             return Ok(Passed::Switch(head, origin, inbound.lease));
         }
         let (mut head, mut incoming) = inbound.response.into_parts();
-        let last = head::is_last(&head.headers, head.version);
+        let fields = Fields::of(&head.headers);
+        let last = fields.is_last(head.version);
         head::response(
             &mut head.headers,
+            fields,
             &service.headers,
-            &route.target,
+            target,
             base_path,
         );
         let ahead = match head.status.is_client_error() {
@@ -293,20 +368,11 @@ impl Proxy {
         let relayed = Relayed {
             ahead,
             lease: inbound.lease,
-            upload,
+            upload: self.outbound.upload.share(),
             last,
             http10: record.version == Version::HTTP_10,
             silence: service.body_timeout,
         };
         Ok(Passed::Answer(head, incoming, relayed))
-    }
-
-    /// Whether the client is told no more than the kind of a failure. Where its binding is not
-    /// known, that is what any binding wants.
-    fn is_brief(&self, record: &Record) -> bool {
-        match &record.service {
-            Some(service) => service.brief,
-            None => self.services.iter().any(|service| service.brief),
-        }
     }
 }

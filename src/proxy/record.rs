@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use http::{Method, Request, StatusCode, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::config::Authority;
@@ -25,7 +26,8 @@ pub struct Record {
     began: Instant,
     peer: Option<SocketAddr>,
     method: Method,
-    uri: Uri,
+    // Kept for the access line only.
+    path: Option<PathAndQuery>,
     pub version: Version,
     pub grpc: bool,
     pub prefers_json: bool,
@@ -35,6 +37,8 @@ pub struct Record {
     pub status: StatusCode,
     pub error: Option<&'static str>,
     pub in_flight: Option<InFlight>,
+    // When the last of the answer was handed to the client.
+    ended: Option<Instant>,
 }
 
 /// One of a binding's requests in flight.
@@ -47,13 +51,14 @@ impl Record {
         peer: Option<SocketAddr>,
         request: &Request<B>,
     ) -> Self {
+        let path = request.uri().path_and_query();
         Self {
+            path: path.filter(|_| access.is_some()).cloned(),
             access,
             activity: Arc::clone(&client.activity),
             began: Instant::now(),
             peer,
             method: request.method().clone(),
-            uri: request.uri().clone(),
             version: request.version(),
             grpc: head::is_grpc(request.headers()),
             prefers_json: head::prefers_json(request.headers()),
@@ -64,11 +69,22 @@ impl Record {
             status: StatusCode::from_u16(499).expect("499 is a status"),
             error: None,
             in_flight: None,
+            ended: None,
         }
     }
 }
 
 impl Record {
+    /// The last of the answer goes to the client, at `now`.
+    pub fn ended(&mut self, now: Instant) {
+        self.ended = Some(now);
+    }
+
+    /// When the request's head was complete.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// The name of the binding, once it is known.
     pub fn binding(&self) -> Option<&str> {
         self.service.as_ref().map(|service| service.name.as_str())
@@ -105,14 +121,14 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         self.activity.request_ended(now);
         if let Some(access) = &self.access {
             access.record(&Entry {
                 binding: self.binding(),
                 peer: self.peer,
                 method: &self.method,
-                path: self.uri.path(),
+                path: self.path.as_ref().map_or("", PathAndQuery::path),
                 status: self.status.as_u16(),
                 elapsed: now - self.began,
                 origin: self.origin(),

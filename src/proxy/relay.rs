@@ -102,11 +102,13 @@ impl ResponseBody {
 impl Relay {
     /// The answer is complete: its connection may serve again, if the request is complete too.
     fn finish(&mut self) {
-        if let Some(lease) = self.lease.take()
-            && self.upload.stage() == Stage::Finished
-            && !self.last
-        {
-            lease.give_back();
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        let now = Instant::now();
+        self.record.ended(now);
+        if self.upload.stage() == Stage::Finished && !self.last {
+            lease.give_back(now);
         }
     }
 

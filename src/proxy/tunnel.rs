@@ -100,9 +100,7 @@ pub async fn serve(connected: OnUpgrade, proxy: Rc<Proxy>, from: From, client: C
         }
     };
     server::serve(socket, client.terms, move |client, request| {
-        let proxy = Rc::clone(&proxy);
-        let from = from.clone();
-        async move { proxy.answer(from, client, request).await }
+        Rc::clone(&proxy).answer(from.clone(), client, request)
     })
     .await;
 }

@@ -1,6 +1,5 @@
 //! A client that speaks HTTP/1.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -9,8 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::lifecycle::Alarm;
 
+use super::answering::Answering;
 use super::connection::{Client, Settings, Terms};
 use super::cutoff::{Ends, HUGE_HEAD, SLOW_HEAD, TAKES_NOTHING, UNREADABLE};
 use super::io::{Activity, Phase, Socket};
@@ -46,17 +45,7 @@ where
     let mut begun = pin!(client.terms.drain.clone().begun());
     let service = service_fn(|request| {
         client.activity.request_began();
-        let activity = Arc::clone(&client.activity);
-        let answered = answer(client.clone(), request);
-        async move {
-            let mut response = answered.await;
-            // A switch of protocols lets nothing follow anyway.
-            if activity.is_ambiguous() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            Ok::<_, Infallible>(response)
-        }
+        Answering::on(&client.activity, answer(client.clone(), request))
     });
     let mut connection = http1::Builder::new()
         // The origin's Date stands; ours would be a second opinion.
@@ -64,12 +53,19 @@ where
         .max_header_size(clock.settings.max_header_size)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
+    let mut watching = false;
     let ended = poll_fn(|cx| {
+        if !watching {
+            // Once, to be woken. It is always this task that is polled, and whether a drain has begun
+            // is told faster than by asking this again.
+            let _ = begun.as_mut().poll(cx);
+            watching = true;
+        }
         loop {
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(End::Served(result));
             }
-            if clock.draining.is_none() && begun.as_mut().poll(cx).is_ready() {
+            if clock.draining.is_none() && client.terms.drain.is_draining() {
                 clock.draining = Some(Draining::since(Instant::now()));
             }
             match clock.poll(cx, Pin::new(&mut connection)) {

@@ -1,6 +1,5 @@
 //! A client that speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3), as gRPC clients do.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -17,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::lifecycle::{Alarm, Local};
 
+use super::answering::Answering;
 use super::connection::{Client, Terms};
 use super::cutoff::{Ends, FLOOD, TAKES_NOTHING, UNLAWFUL};
 use super::gathered::Gathered;
@@ -41,8 +41,7 @@ where
             alarm: Rc::default(),
             ..client.clone()
         };
-        let answered = answer(client, request);
-        async move { Ok::<_, Infallible>(answered.await) }
+        Answering::alone(answer(client, request))
     });
     let socket = Gathered::new(socket);
     let connection = http2::Builder::new(Local)

@@ -1,6 +1,7 @@
 //! Listening, accepting, and serving one client connection.
 
 mod accept;
+mod answering;
 mod connection;
 mod cutoff;
 mod gathered;

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -177,15 +177,12 @@ async fn drive(
             .map_err(failed)?;
         let most = Rc::new(Cell::new(connection.current_max_send_streams()));
         let known = Rc::clone(&most);
-        let task = tokio::task::spawn_local(async move {
-            let mut connection = pin!(connection);
-            let result = poll_fn(|cx| {
-                let polled = connection.as_mut().poll(cx);
-                known.set(connection.current_max_send_streams());
-                polled
-            });
-            ended(result.await);
-        });
+        let mut connection = Box::pin(connection);
+        let task = tokio::task::spawn_local(poll_fn(move |cx| {
+            let polled = connection.as_mut().poll(cx);
+            known.set(connection.current_max_send_streams());
+            polled.map(ended)
+        }));
         (Wire::Http2(sender, most), task)
     } else {
         let (sender, connection) = http1::Builder::new()
@@ -193,7 +190,10 @@ async fn drive(
             .handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
-        let task = tokio::task::spawn_local(async move { ended(connection.with_upgrades().await) });
+        let mut connection = connection.with_upgrades();
+        // An async block would hold the connection twice.
+        let driven = poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(ended));
+        let task = tokio::task::spawn_local(driven);
         (Wire::Http1(sender), task)
     };
     Ok(Made {

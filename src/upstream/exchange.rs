@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use http::{Request, Response};
+use http::Response;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::config::Timeouts;
 use crate::error::{Failure, ForwardError};
 use crate::lifecycle::Alarm;
 
+use super::Outbound;
 use super::pool::Lease;
 
 /// Why there is no answer, and what is known about the attempt.
@@ -31,19 +32,19 @@ pub struct Unanswered {
     pub read: bool,
 }
 
-/// Sends `request`, whose body is also `upload`, and waits for the head of the answer.
+/// Sends `outbound`, at `began`, and waits for the head of the answer.
 pub async fn exchange(
     lease: &mut Lease,
-    request: Request<Upload>,
-    upload: Upload,
+    outbound: &mut Outbound,
+    began: Instant,
     timeouts: &Timeouts,
     alarm: &Alarm,
 ) -> Result<Response<Incoming>, Unanswered> {
     let facts = lease.facts();
     let before = (facts.written(), facts.read());
-    let began = Instant::now();
     let stream = lease.is_stream();
-    let mut answer = pin!(lease.send(request));
+    let upload = outbound.upload.share();
+    let mut answer = pin!(lease.send(outbound));
     let waited = poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(answer));

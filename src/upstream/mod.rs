@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use crate::body::Upload;
 use crate::config::{Authority, Binding, ConnectTo, Limits, Protocol, Retry, Timeouts};
 use crate::error::{Failure, ForwardError};
+use crate::head::Kept;
 use crate::lifecycle::Alarm;
 use crate::tls::{Alpn, Facts, Generation};
 
@@ -102,8 +103,9 @@ impl Settings {
 
 /// A request that is ready for its origin.
 pub struct Outbound {
-    /// Its head.
-    pub head: Parts,
+    // Its head, until it goes out for the first time.
+    head: Option<Parts>,
+    kept: Kept,
     /// Its body.
     pub upload: Upload,
     /// The origin.
@@ -116,6 +118,36 @@ pub struct Outbound {
     pub http2: bool,
     /// Whether it is a gRPC call.
     pub grpc: bool,
+}
+
+impl Outbound {
+    /// A request that is ready for its origin.
+    pub fn new(head: Parts, upload: Upload, target: Arc<Authority>) -> Self {
+        Self {
+            kept: Kept::of(&head),
+            head: Some(head),
+            upload,
+            target,
+            public_only: false,
+            upgrades: false,
+            http2: false,
+            grpc: false,
+        }
+    }
+
+    /// The request, for one attempt.
+    fn request(&mut self) -> Request<Upload> {
+        let head = self.head.take().unwrap_or_else(|| self.kept.restore());
+        let mut request = Request::from_parts(head, self.upload.share());
+        if let Some(gate) = self.upload.gate().cloned() {
+            hyper::ext::on_informational(&mut request, move |informational| {
+                if informational.status() == StatusCode::CONTINUE {
+                    gate.open();
+                }
+            });
+        }
+        request
+    }
 }
 
 /// An origin's answer.
@@ -203,7 +235,7 @@ impl Upstream {
         self.pool.borrow().close_idle();
     }
 
-    /// Sends a request and waits for the head of its answer, with `alarm` as the timer.
+    /// Sends a request, at `began`, and waits for the head of its answer, with `alarm` as the timer.
     ///
     /// A request goes out once more, on a fresh connection, when nothing of it was written, when
     /// the origin says that it did not look at it (RFC 9113 section 8.7), or
@@ -215,28 +247,29 @@ impl Upstream {
     /// When there is no answer: who is to blame, and why.
     pub async fn send(
         &self,
-        request: Outbound,
+        outbound: &mut Outbound,
+        began: Instant,
         alarm: &Alarm,
         trace: &Trace,
     ) -> Result<Inbound, ForwardError> {
-        let Outbound {
-            head,
-            upload,
-            target,
-            public_only,
-            upgrades,
-            http2,
-            grpc,
-        } = request;
-        let want = self.want(upgrades, http2);
-        let mut request = Request::from_parts(head, upload);
+        let mut now = began;
         let mut fresh = false;
         let mut suspected = false;
         let mut refused = false;
         loop {
-            let connected = self
-                .connection(&target, want, public_only, fresh, trace)
-                .await;
+            let ready = match fresh {
+                true => None,
+                false => self.ready(outbound, now, trace),
+            };
+            let connected = match ready {
+                Some(lease) => Ok(lease),
+                None => {
+                    // Boxed: it is rare, and would make the state of every request larger.
+                    let connected = Box::pin(self.connection(outbound, fresh, trace)).await;
+                    now = Instant::now();
+                    connected
+                }
+            };
             let mut lease = match connected {
                 Ok(lease) => lease,
                 Err(error) if !suspected && self.has_newer(&error, trace).await => {
@@ -245,28 +278,20 @@ impl Upstream {
                 }
                 Err(error) => return Err(error),
             };
-            if grpc && !lease.is_stream() {
-                lease.give_back();
+            if outbound.grpc && !lease.is_stream() {
+                lease.give_back(now);
                 return Err(ForwardError::Grpc);
             }
             let reused = lease.is_reused();
-            let copy = Copy::of(&request);
-            let upload = request.body().share();
-            if let Some(gate) = upload.gate().cloned() {
-                hyper::ext::on_informational(&mut request, move |informational| {
-                    if informational.status() == StatusCode::CONTINUE {
-                        gate.open();
-                    }
-                });
-            }
             let timeouts = &self.settings.timeouts;
-            let answer = exchange::exchange(&mut lease, request, upload, timeouts, alarm).await;
+            let answer = exchange::exchange(&mut lease, outbound, now, timeouts, alarm).await;
             if answer.is_err() {
                 trace.keep(lease.facts(), lease.generation());
             }
-            request = match answer {
+            match answer {
                 Ok(response)
-                    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrades =>
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                        && !outbound.upgrades =>
                 {
                     return Err(ForwardError::Upgrade);
                 }
@@ -274,35 +299,29 @@ impl Upstream {
                 Ok(response)
                     if response.status() == StatusCode::MISDIRECTED_REQUEST
                         && reused
-                        && self.may_repeat(&copy) =>
-                {
-                    copy.again()
-                }
+                        && self.may_repeat(outbound) => {}
                 Ok(response) => return Ok(Inbound { response, lease }),
                 Err(unanswered)
                     if reused
                         && !(refused && unanswered.refused)
-                        && self.has_second_chance(&unanswered, &copy) =>
+                        && self.has_second_chance(&unanswered, outbound) =>
                 {
                     refused |= unanswered.refused;
-                    copy.again()
                 }
                 // An origin may refuse a stream of a connection that it has only just taken too.
-                Err(unanswered) if !refused && unanswered.refused && self.may_repeat(&copy) => {
+                Err(unanswered) if !refused && unanswered.refused && self.may_repeat(outbound) => {
                     refused = true;
-                    copy.again()
                 }
                 // Whom the origin does not let in, it has not listened to either.
                 Err(unanswered)
                     if !suspected
-                        && self.may_repeat(&copy)
+                        && self.may_repeat(outbound)
                         && self.has_newer(&unanswered.error, trace).await =>
                 {
                     suspected = true;
-                    copy.again()
                 }
                 Err(unanswered) => return Err(unanswered.error),
-            };
+            }
             fresh = true;
         }
     }
@@ -320,57 +339,76 @@ impl Upstream {
         if !refused {
             return false;
         }
-        let answer = timeout(self.settings.timeouts.connect, self.house.suspect()).await;
+        let answer = timeout(self.settings.timeouts.connect, self.house.suspect());
+        let answer = Box::pin(answer).await;
         matches!((answer, trace.generation.get()), (Ok(Ok(newest)), Some(used)) if newest > used)
     }
 
     /// Whether a request that went out on a reused connection may be sent once more.
-    fn has_second_chance(&self, unanswered: &Unanswered, copy: &Copy) -> bool {
+    fn has_second_chance(&self, unanswered: &Unanswered, outbound: &Outbound) -> bool {
         let unsent = unanswered.unsent || unanswered.refused;
         let unseen = unanswered.ended && !unanswered.wrote;
-        let safe = unanswered.ended && !unanswered.read && is_safe(&copy.head.method);
-        self.may_repeat(copy) && (unsent || unseen || safe)
+        let safe = unanswered.ended && !unanswered.read && is_safe(outbound.kept.method());
+        self.may_repeat(outbound) && (unsent || unseen || safe)
     }
 
     /// Whether a request may go out again as far as the user and its body are concerned.
-    fn may_repeat(&self, copy: &Copy) -> bool {
-        self.settings.retry == Retry::Safe && copy.upload.is_untouched()
+    fn may_repeat(&self, outbound: &Outbound) -> bool {
+        self.settings.retry == Retry::Safe && outbound.upload.is_untouched()
     }
 
     /// What to offer an origin that nothing is known of yet.
-    fn want(&self, upgrades: bool, http2: bool) -> Alpn {
+    fn want(&self, outbound: &Outbound) -> Alpn {
         match self.settings.protocol {
             // Only HTTP/1 switches protocols.
-            _ if upgrades => Alpn::Http1,
+            _ if outbound.upgrades => Alpn::Http1,
             Protocol::Http1 => Alpn::Http1,
             Protocol::Http2 => Alpn::Http2,
-            Protocol::Auto if http2 => Alpn::Either,
+            Protocol::Auto if outbound.http2 => Alpn::Either,
             Protocol::Auto => Alpn::Http1,
         }
     }
 
-    /// A connection to `target`: an idle one unless `fresh`, else a new one.
+    /// What to offer an origin of which this is known.
+    fn alpn(&self, want: Alpn, knows: Knows) -> Alpn {
+        match want {
+            Alpn::Http1 if knows.http2_only && self.settings.protocol == Protocol::Auto => {
+                Alpn::Http2
+            }
+            Alpn::Either if knows.http1_only => Alpn::Http1,
+            want => want,
+        }
+    }
+
+    /// A connection for `outbound` that can be used at once, at `now`.
+    fn ready(&self, outbound: &Outbound, now: Instant, trace: &Trace) -> Option<Lease> {
+        let pool = self.pool.borrow();
+        let target = &outbound.target;
+        let lease = match self.alpn(self.want(outbound), pool.knows(target)) {
+            Alpn::Http1 => pool.ready(target, now),
+            Alpn::Http2 | Alpn::Either => pool.ready_stream(target, now),
+        }?;
+        trace.generation.set(Some(pool.generation().number()));
+        trace.upstream.set(Some((lease.address(), true)));
+        Some(lease)
+    }
+
+    /// A connection for `outbound`: an idle one unless `fresh`, else a new one.
     async fn connection(
         &self,
-        target: &Arc<Authority>,
-        want: Alpn,
-        public_only: bool,
+        outbound: &Outbound,
         fresh: bool,
         trace: &Trace,
     ) -> Result<Lease, ForwardError> {
+        let target = &outbound.target;
+        let want = self.want(outbound);
         let patience = self.settings.timeouts.connect;
         let deadline = Instant::now() + patience;
         loop {
             let pool = Rc::clone(&self.pool.borrow());
             trace.generation.set(Some(pool.generation().number()));
             let knows = pool.knows(target);
-            let alpn = match want {
-                Alpn::Http1 if knows.http2_only && self.settings.protocol == Protocol::Auto => {
-                    Alpn::Http2
-                }
-                Alpn::Either if knows.http1_only => Alpn::Http1,
-                want => want,
-            };
+            let alpn = self.alpn(want, knows);
             let acquired = match alpn {
                 Alpn::Http1 => pool.acquire(target, fresh, deadline).await?,
                 Alpn::Http2 | Alpn::Either => {
@@ -388,15 +426,14 @@ impl Upstream {
             let dial = Dial {
                 target,
                 settings: &self.settings,
-                public_only: public_only && !self.settings.allow_private,
+                public_only: outbound.public_only && !self.settings.allow_private,
                 alpn,
             };
             let hold = pool.hold(permit);
             let facts = Arc::new(Facts::default());
             let until = Instant::now() + patience;
             let reached = |address| trace.upstream.set(Some((address, false)));
-            // Boxed: it is rare, and would make the state of every request four times as large.
-            let made = Box::pin(dial.connect(pool.generation(), until, hold, &facts, reached));
+            let made = dial.connect(pool.generation(), until, hold, &facts, reached);
             return match made.await {
                 Ok(made) => {
                     let http1_only = alpn == Alpn::Either && matches!(made.wire, Wire::Http1(_));
@@ -434,30 +471,6 @@ impl Upstream {
                 }
             };
         }
-    }
-}
-
-/// A request's head and the hold on its body, kept in case it must go out again.
-struct Copy {
-    head: Parts,
-    upload: Upload,
-}
-
-impl Copy {
-    fn of(request: &Request<Upload>) -> Self {
-        let mut head = Request::new(()).into_parts().0;
-        head.method = request.method().clone();
-        head.uri = request.uri().clone();
-        head.version = request.version();
-        head.headers = request.headers().clone();
-        Self {
-            head,
-            upload: request.body().share(),
-        }
-    }
-
-    fn again(self) -> Request<Upload> {
-        Request::from_parts(self.head, self.upload)
     }
 }
 

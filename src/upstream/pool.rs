@@ -182,9 +182,8 @@ impl Pool {
         trace: &Trace,
     ) -> Result<Acquired, ForwardError> {
         if !fresh {
-            let ready = self.with_lane(target, |lane| lane.stream(|shared| shared.has_room()));
-            if let Some(stream) = ready {
-                return Ok(Acquired::Connection(self.hand_out_stream(target, stream)));
+            if let Some(lease) = self.ready_stream(target, Instant::now()) {
+                return Ok(Acquired::Connection(lease));
             }
             if let Some(flight) = self.with_lane(target, |lane| lane.flight.clone()) {
                 return match timeout_at(deadline, flight.landed()).await {
@@ -213,7 +212,8 @@ impl Pool {
         }
         // At the limit, a full connection is better than none: what is too much for the origin
         // waits its turn in there.
-        match self.with_lane(target, |lane| lane.stream(|_| !fresh)) {
+        let now = Instant::now();
+        match self.with_lane(target, |lane| lane.stream(now, |_| !fresh)) {
             Some(stream) => Ok(Acquired::Connection(self.hand_out_stream(target, stream))),
             None => self.wait(target, true, deadline).await,
         }
@@ -227,6 +227,30 @@ impl Pool {
             target: Arc::clone(target),
             pool: Rc::clone(self),
         }
+    }
+
+    /// An idle connection to `target` that can be used at once, at `now`.
+    pub fn ready(self: &Rc<Self>, target: &Arc<Authority>, now: Instant) -> Option<Lease> {
+        loop {
+            let idle = self.pop(target)?;
+            let connection = &idle.connection;
+            if connection.sender.is_closed() || connection.ends <= now {
+                continue;
+            }
+            if connection.sender.is_ready() {
+                return Some(self.hand_out(target, idle.connection, true));
+            }
+            // Its own task has not run since its last answer ended. Whoever has the time waits.
+            self.with_lane(target, |lane| lane.idle.push(idle));
+            self.count_idle();
+            return None;
+        }
+    }
+
+    /// A stream to `target` on a connection that others use too and that can be used at once.
+    pub fn ready_stream(self: &Rc<Self>, target: &Arc<Authority>, now: Instant) -> Option<Lease> {
+        let stream = self.with_lane(target, |lane| lane.stream(now, Shared::has_room))?;
+        Some(self.hand_out_stream(target, stream))
     }
 
     /// An idle connection to `target` (unless `fresh`), else the right to open one, as soon as
@@ -256,14 +280,9 @@ impl Pool {
             if connection.sender.is_closed() || connection.ends <= Instant::now() {
                 continue;
             }
-            // The connection's own task may not have run since its last answer ended.
-            if !connection.sender.is_ready() {
-                match timeout_at(deadline, connection.sender.ready()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) | Err(_) => continue,
-                }
+            if let Ok(Ok(())) = timeout_at(deadline, connection.sender.ready()).await {
+                return Some(self.hand_out(target, connection, true));
             }
-            return Some(self.hand_out(target, connection, true));
         }
     }
 
@@ -407,8 +426,8 @@ impl Pool {
         }
     }
 
-    fn take_back(self: &Rc<Self>, target: &Arc<Authority>, connection: Connection) {
-        let too_old = connection.ends <= Instant::now();
+    fn take_back(self: &Rc<Self>, target: &Arc<Authority>, connection: Connection, now: Instant) {
+        let too_old = connection.ends <= now;
         if self.retired.get() || too_old || connection.sender.is_closed() {
             return;
         }
@@ -425,7 +444,7 @@ impl Pool {
         }
         let idle = Idle {
             connection,
-            since: Instant::now(),
+            since: now,
         };
         self.with_lane(target, |lane| {
             lane.idle.push(idle);

@@ -63,9 +63,8 @@ impl Lane {
         }
     }
 
-    /// A stream on the connection that has the fewest, of those that `suit`.
-    pub fn stream(&mut self, suit: impl Fn(&Shared) -> bool) -> Option<Stream> {
-        let now = Instant::now();
+    /// A stream, at `now`, on the connection that has the fewest, of those that `suit`.
+    pub fn stream(&mut self, now: Instant, suit: impl Fn(&Shared) -> bool) -> Option<Stream> {
         let usable =
             |shared: &&Rc<Shared>| !shared.is_closed() && !shared.is_over(now) && suit(shared);
         let shared = self

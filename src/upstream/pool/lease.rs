@@ -7,12 +7,14 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use tokio::time::Instant;
 
 use crate::body::Upload;
 use crate::config::Authority;
 use crate::head;
 use crate::tls::{Facts, Generation};
 
+use super::super::Outbound;
 use super::super::shared::Stream;
 use super::Pool;
 use super::lane::Connection;
@@ -67,13 +69,14 @@ impl Lease {
     }
 
     /// Puts a request on the connection.
-    pub(in super::super) async fn send(&mut self, request: Request<Upload>) -> Sent {
+    pub(in super::super) async fn send(&mut self, outbound: &mut Outbound) -> Sent {
         let held = self.held.as_mut();
         match held.expect("a lease holds its connection until it is given back") {
-            Held::Own(connection) => connection.sender.try_send_request(request).await,
+            Held::Own(connection) => connection.sender.try_send_request(outbound.request()).await,
             Held::Stream(stream) => {
                 let mut sender = stream.sender();
-                let answer = sender.try_send_request(head::to_http2(request)).await;
+                let request = head::to_http2(outbound.request());
+                let answer = sender.try_send_request(request).await;
                 if answer.is_ok() {
                     stream.answered();
                 }
@@ -88,11 +91,12 @@ impl Lease {
             .expect("a lease holds its connection until it is given back")
     }
 
-    /// Gives the connection back: its request was sent and its answer read, to the last byte.
-    pub fn give_back(mut self) {
+    /// Gives the connection back, at `now`: its request was sent and its answer read, to the last
+    /// byte.
+    pub fn give_back(mut self, now: Instant) {
         if let Some(Held::Own(connection)) = self.held.take() {
             let pool = Rc::clone(&self.pool);
-            pool.take_back(&self.target, connection);
+            pool.take_back(&self.target, connection, now);
         }
     }
 }

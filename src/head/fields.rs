@@ -1,0 +1,115 @@
+//! Which fields a head has, of those that mean something to a proxy.
+
+use http::{HeaderMap, Version};
+
+/// Which fields a head has. Found in one pass over its names, because most heads have few of these,
+/// and a lookup for each would cost more than everything else that is done to a head.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fields {
+    /// `Connection`, and what it says.
+    pub connection: bool,
+    close: bool,
+    keep_alive: bool,
+    /// `Connection` names what is neither of these two.
+    pub names_others: bool,
+    /// `Transfer-Encoding`.
+    pub transfer_encoding: bool,
+    /// `TE`.
+    pub te: bool,
+    /// `Upgrade`.
+    pub upgrade: bool,
+    /// Others that belong to one connection.
+    pub hop_by_hop: bool,
+    /// `Expect`.
+    pub expect: bool,
+    /// `Origin` or `Sec-Fetch-Site`, which browsers send.
+    pub web: bool,
+    /// `Location`.
+    pub location: bool,
+    /// `Strict-Transport-Security` or `Alt-Svc`, which speak of the origin's host.
+    pub host_bound: bool,
+}
+
+impl Fields {
+    /// Those of `headers`.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            // By length first: a match of all of these would compare each name with each of them.
+            let name = name.as_str();
+            match name.len() {
+                2 => found.te |= name == "te",
+                6 => {
+                    found.expect |= name == "expect";
+                    found.web |= name == "origin";
+                }
+                7 => {
+                    found.upgrade |= name == "upgrade";
+                    found.host_bound |= name == "alt-svc";
+                }
+                8 => found.location |= name == "location",
+                10 if name == "connection" => {
+                    found.connection = true;
+                    found.note_options(value.as_bytes());
+                }
+                10 => found.hop_by_hop |= name == "keep-alive",
+                14 => {
+                    found.web |= name == "sec-fetch-site";
+                    found.hop_by_hop |= name == "http2-settings";
+                }
+                17 => found.transfer_encoding |= name == "transfer-encoding",
+                25 => found.host_bound |= name == "strict-transport-security",
+                _ => {}
+            }
+            found.hop_by_hop |= name.starts_with("proxy-");
+        }
+        found
+    }
+
+    fn note_options(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if !option.is_empty() {
+                self.names_others = true;
+            }
+        }
+    }
+
+    /// Whether a message of `version` with these is the last on its connection (RFC 9112
+    /// section 9.3).
+    pub fn is_last(&self, version: Version) -> bool {
+        self.close || (version < Version::HTTP_11 && !self.keep_alive)
+    }
+
+    /// Whether there are any, but for `Connection`, that belong to one connection.
+    pub fn has_hop_by_hop(&self) -> bool {
+        self.hop_by_hop || self.transfer_encoding || self.te || self.upgrade
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn the_last_message_is_recognised() {
+        let last = |options: &[&'static str], version| {
+            let mut headers = HeaderMap::new();
+            for option in options {
+                let name = HeaderName::from_static("connection");
+                headers.append(name, HeaderValue::from_static(option));
+            }
+            Fields::of(&headers).is_last(version)
+        };
+        assert!(last(&["x, Close"], Version::HTTP_11));
+        assert!(last(&["x", "close"], Version::HTTP_11));
+        assert!(!last(&[], Version::HTTP_11));
+        assert!(last(&[], Version::HTTP_10));
+        assert!(!last(&["Keep-Alive"], Version::HTTP_10));
+    }
+}
