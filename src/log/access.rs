@@ -1,13 +1,13 @@
 //! A line per request, collected per worker and written out a few times a second.
 
 use std::cell::{Cell, RefCell};
-use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 
+use super::plain;
 use super::sink::Sink;
 
 /// One worker's access lines.
@@ -59,13 +59,14 @@ impl Access {
     /// Adds a line. Must be called on the worker's runtime.
     pub fn record(self: &Rc<Self>, entry: &Entry<'_>) {
         let mut lines = self.lines.borrow_mut();
-        let written = match self.json {
+        match self.json {
             true => self.write_json(&mut lines, entry),
             false => self.write_text(&mut lines, entry),
-        };
-        debug_assert!(written.is_ok(), "a Vec takes every write");
+        }
         if lines.len() >= BATCH {
-            self.sink.send(std::mem::take(&mut *lines));
+            // The next batch is about as long.
+            let next = Vec::with_capacity(lines.len());
+            self.sink.send(std::mem::replace(&mut *lines, next));
         } else if !self.flushing.replace(true) {
             // One timer for all lines of the next moment, and none when nothing happens.
             let access = Rc::clone(self);
@@ -85,65 +86,79 @@ impl Access {
         }
     }
 
-    fn write_json(&self, out: &mut Vec<u8>, entry: &Entry<'_>) -> std::io::Result<()> {
+    fn write_json(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
         out.extend_from_slice(b"{\"timestamp\":\"");
-        self.write_time(out)?;
+        self.write_time(out);
         out.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"access\",\"binding\":");
-        // Paths may hold quotes and any UTF-8.
-        serde_json::to_writer(&mut *out, &entry.binding)?;
+        match entry.binding {
+            Some(binding) => plain::string(out, binding),
+            None => out.extend_from_slice(b"null"),
+        }
         if let Some(peer) = entry.peer {
-            write!(out, ",\"peer\":\"{peer}\"")?;
+            out.extend_from_slice(b",\"peer\":\"");
+            plain::address(out, peer);
+            out.push(b'"');
         }
         out.extend_from_slice(b",\"method\":");
-        serde_json::to_writer(&mut *out, entry.method.as_str())?;
+        plain::string(out, entry.method.as_str());
         out.extend_from_slice(b",\"path\":");
-        serde_json::to_writer(&mut *out, entry.path)?;
-        write!(
-            out,
-            ",\"status\":{},\"duration_ms\":{}.{:03}",
-            entry.status,
-            entry.elapsed.as_millis(),
-            entry.elapsed.as_micros() % 1000
-        )?;
+        plain::string(out, entry.path);
+        out.extend_from_slice(b",\"status\":");
+        plain::number(out, entry.status.into());
+        out.extend_from_slice(b",\"duration_ms\":");
+        plain::milliseconds(out, entry.elapsed);
         if let Some(origin) = entry.origin {
-            write!(out, ",\"origin\":\"{origin}\"")?;
+            out.extend_from_slice(b",\"origin\":");
+            plain::string(out, origin);
         }
         if let Some((address, reused)) = entry.upstream {
-            write!(out, ",\"upstream\":\"{address}\",\"reused\":{reused}")?;
+            out.extend_from_slice(b",\"upstream\":\"");
+            plain::address(out, address);
+            out.extend_from_slice(b"\",\"reused\":");
+            let reused: &[u8] = if reused { b"true" } else { b"false" };
+            out.extend_from_slice(reused);
         }
         if let Some(generation) = entry.generation {
-            write!(out, ",\"generation\":{generation}")?;
+            out.extend_from_slice(b",\"generation\":");
+            plain::number(out, generation);
         }
         if let Some(error) = entry.error {
-            write!(out, ",\"error\":\"{error}\"")?;
+            out.extend_from_slice(b",\"error\":");
+            plain::string(out, error);
         }
         out.extend_from_slice(b"}\n");
-        Ok(())
     }
 
-    fn write_text(&self, out: &mut Vec<u8>, entry: &Entry<'_>) -> std::io::Result<()> {
-        self.write_time(out)?;
-        write!(
-            out,
-            " {} {} {} {} {}.{:03}ms",
+    fn write_text(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
+        self.write_time(out);
+        let words = [
             entry.binding.unwrap_or("-"),
-            entry.method,
+            entry.method.as_str(),
             entry.path,
-            entry.status,
-            entry.elapsed.as_millis(),
-            entry.elapsed.as_micros() % 1000
-        )?;
+        ];
+        for word in words {
+            out.push(b' ');
+            out.extend_from_slice(word.as_bytes());
+        }
+        out.push(b' ');
+        plain::number(out, entry.status.into());
+        out.push(b' ');
+        plain::milliseconds(out, entry.elapsed);
+        out.extend_from_slice(b"ms");
         if let Some((address, reused)) = entry.upstream {
-            write!(out, " {address} {}", if reused { "reused" } else { "new" })?;
+            out.push(b' ');
+            plain::address(out, address);
+            let history: &[u8] = if reused { b" reused" } else { b" new" };
+            out.extend_from_slice(history);
         }
         if let Some(error) = entry.error {
-            write!(out, " {error}")?;
+            out.push(b' ');
+            out.extend_from_slice(error.as_bytes());
         }
         out.push(b'\n');
-        Ok(())
     }
 
-    fn write_time(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+    fn write_time(&self, out: &mut Vec<u8>) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -159,14 +174,16 @@ impl Access {
             self.second.set((second, text));
         }
         out.extend_from_slice(&text);
-        write!(out, ".{:03}Z", now.subsec_millis())
+        out.push(b'.');
+        plain::thousandths(out, now.subsec_millis());
+        out.push(b'Z');
     }
 }
 
 /// The length of "2026-11-23T21:22:08".
 const SECOND: usize = 19;
-/// So much is written at once.
-const BATCH: usize = 16 * 1024;
+/// So much is written at once: each batch wakes the thread that writes.
+const BATCH: usize = 32 * 1024;
 /// So long a line waits for others.
 const FLUSH: Duration = Duration::from_millis(200);
 

@@ -2,6 +2,7 @@
 //! because nobody reads them.
 
 mod access;
+mod plain;
 mod quiet;
 mod sink;
 mod sparing;
