@@ -6,8 +6,9 @@ use http::{HeaderMap, Version};
 /// and a lookup for each would cost more than everything else that is done to a head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fields {
-    /// `Connection`, and what it says.
+    /// `Connection`.
     pub connection: bool,
+    // What it says.
     close: bool,
     keep_alive: bool,
     /// `Connection` names what is neither of these two.
@@ -35,7 +36,8 @@ impl Fields {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         for (name, value) in headers {
-            // By length first: a match of all of these would compare each name with each of them.
+            // By length first: a match of all of these, which compares each name with many of them,
+            // took a quarter more instructions.
             let name = name.as_str();
             match name.len() {
                 2 => found.te |= name == "te",

@@ -64,8 +64,7 @@ impl Access {
             false => self.write_text(&mut lines, entry),
         }
         if lines.len() >= BATCH {
-            // The next batch is about as long.
-            let next = Vec::with_capacity(lines.len());
+            let next = Vec::with_capacity(BATCH + LONGEST);
             self.sink.send(std::mem::replace(&mut *lines, next));
         } else if !self.flushing.replace(true) {
             // One timer for all lines of the next moment, and none when nothing happens.
@@ -184,6 +183,8 @@ impl Access {
 const SECOND: usize = 19;
 /// So much is written at once: each batch wakes the thread that writes.
 const BATCH: usize = 32 * 1024;
+/// Most lines are shorter.
+const LONGEST: usize = 1024;
 /// So long a line waits for others.
 const FLUSH: Duration = Duration::from_millis(200);
 

@@ -106,7 +106,9 @@ impl Relay {
             return;
         };
         let now = Instant::now();
-        self.record.ended(now);
+        if self.ahead.is_none() {
+            self.record.ended(now);
+        }
         if self.upload.stage() == Stage::Finished && !self.last {
             lease.give_back(now);
         }

@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::lifecycle::Alarm;
@@ -58,7 +59,7 @@ where
         if !watching {
             // Once, to be woken. It is always this task that is polled, and whether a drain has begun
             // is told faster than by asking this again.
-            let _ = begun.as_mut().poll(cx);
+            let _ = Pin::new(&mut unconstrained(begun.as_mut())).poll(cx);
             watching = true;
         }
         loop {

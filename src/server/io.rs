@@ -222,13 +222,13 @@ impl Activity {
     /// A request's head is complete.
     pub fn request_began(&self) {
         self.answered.store(true, Relaxed);
-        add(&self.active, 1);
+        self.active.fetch_add(1, Relaxed);
         self.phase.store(Phase::Busy as u8, Relaxed);
     }
 
     /// Its answer is over, at `now`.
     pub fn request_ended(&self, now: Instant) {
-        if add(&self.active, -1) == 0 {
+        if self.active.fetch_sub(1, Relaxed) == 1 {
             self.enter(Phase::Idle, now);
         }
     }
@@ -259,12 +259,12 @@ impl Activity {
     /// A piece of an answer was handed over, at `now`.
     pub fn handed(&self, now: Instant) {
         self.handed.store(self.micros(now), Relaxed);
-        add(&self.untaken, 1);
+        self.untaken.fetch_add(1, Relaxed);
     }
 
     /// The next piece was asked for, or the answer is over.
     pub fn taken(&self) {
-        add(&self.untaken, -1);
+        self.untaken.fetch_sub(1, Relaxed);
     }
 
     /// Since when all answers that are under way wait for the client to take what it was handed.
@@ -387,14 +387,6 @@ impl AsyncWrite for Socket {
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
-}
-
-/// Adds `number` to `counter` and returns what it is then. Only one thread writes an [`Activity`],
-/// whose connection never leaves its worker, so there is no need for what makes an addition atomic.
-fn add(counter: &AtomicUsize, number: isize) -> usize {
-    let sum = counter.load(Relaxed).wrapping_add_signed(number);
-    counter.store(sum, Relaxed);
-    sum
 }
 
 /// No moment.

@@ -10,7 +10,7 @@ thread_local! {
 }
 
 /// A connection of this worker was parked or has ended. After a number of them, and at most once in a
-/// while, what they have freed is given back to the system, which takes a millisecond or so.
+/// while, what they have freed on this thread is given back to the system.
 pub fn after_freeing() {
     let freed = FREED.get() + 1;
     FREED.set(freed);

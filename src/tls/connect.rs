@@ -105,7 +105,7 @@ fn explain(error: &io::Error, opening: &Opening, facts: &Facts) -> HandshakeErro
 }
 
 /// Bytes that are encrypted before any of them is written, in one system call; also what an origin
-/// that reads slowly makes a connection hold. rustls's own limit of 64 KiB took a quarter more CPU
+/// that reads slowly makes a connection hold, and what of an upload counts as sent by then. rustls's own limit of 64 KiB took a quarter more CPU
 /// time for a large upload, one of 128 KiB a seventh more.
 const UNWRITTEN: usize = 256 * 1024;
 

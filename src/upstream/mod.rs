@@ -274,6 +274,7 @@ impl Upstream {
                 Ok(lease) => lease,
                 Err(error) if !suspected && self.has_newer(&error, trace).await => {
                     suspected = true;
+                    now = Instant::now();
                     continue;
                 }
                 Err(error) => return Err(error),
