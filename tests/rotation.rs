@@ -367,8 +367,10 @@ fn nothing_is_left_behind_by_many_rotations() {
     });
     let (files, threads, memory) = daemon.holds();
     assert!(files <= early.0 + 8, "{files} files, {} at first", early.0);
+    // Names are looked up on threads that end when they were idle for a while: how many there are at
+    // a moment is a matter of chance.
     assert!(
-        threads <= early.1,
+        threads <= early.1 + LOOKUP_THREADS,
         "{threads} threads, {} at first",
         early.1
     );
@@ -378,6 +380,9 @@ fn nothing_is_left_behind_by_many_rotations() {
         early.2
     );
 }
+
+/// The most there are: four for each worker.
+const LOOKUP_THREADS: usize = 8;
 
 #[test]
 fn a_thousand_bindings_rotate_together() {
