@@ -55,7 +55,9 @@ class Proxy:
     def version(self):
         said = subprocess.run([self.path, *self.version_arguments], capture_output=True, text=True,
                               stdin=subprocess.DEVNULL, timeout=10, check=False)
-        found = re.search(r"\d+\.\d+\.\d+", said.stdout + said.stderr)
+        # Some begin with the path they were called by, which may have numbers of its own.
+        text = (said.stdout + said.stderr).replace(str(self.path), "")
+        found = re.search(r"\d+\.\d+\.\d+", text)
         return found.group() if found else "of an unknown version"
 
     def can(self, task):
