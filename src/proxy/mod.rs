@@ -5,6 +5,7 @@ mod answer;
 mod complaint;
 mod guard;
 mod message;
+mod ready;
 mod record;
 mod relay;
 mod tunnel;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version, response};
+use http::{Extensions, Method, Request, Response, StatusCode, Version, response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -29,9 +30,10 @@ use crate::head::{self, Fields};
 use crate::log::Access;
 use crate::route::{Arrival, By, Routes};
 use crate::server::Client;
-use crate::upstream::{Lease, Outbound, Upstream};
+use crate::upstream::{Lease, Manner, Outbound, Upstream};
 
 use message::Message;
+use ready::Ready;
 use record::{InFlight, Record};
 use relay::Relayed;
 use tunnel::Switch;
@@ -65,16 +67,6 @@ enum Departure {
     Request(Box<Ready>),
     /// Open a tunnel to this host, in which plain HTTP is spoken.
     Tunnel(Rc<str>),
-}
-
-/// A request that is ready for its origin.
-struct Ready {
-    service: Rc<Service>,
-    outbound: Outbound,
-    // Whether its path got the origin's base path in front.
-    prefixed: bool,
-    // The protocols that it offers to switch to.
-    offered: Option<HeaderValue>,
 }
 
 /// What became of a request.
@@ -285,11 +277,13 @@ impl Proxy {
             &sender,
         );
         let upload = Upload::new(incoming, expects, record.began());
-        let mut outbound = Outbound::new(head, upload, route.target);
-        outbound.public_only = route.by == By::Wildcard;
-        outbound.upgrades = offered.is_some();
-        outbound.http2 = http2;
-        outbound.grpc = record.grpc;
+        let manner = Manner {
+            public_only: route.by == By::Wildcard,
+            upgrades: offered.is_some(),
+            http2,
+            grpc: record.grpc,
+        };
+        let outbound = Outbound::new(head, upload, route.target, manner);
         let service = Rc::clone(service);
         Ok(Departure::Request(Box::new(Ready {
             service,
@@ -306,73 +300,5 @@ impl Proxy {
             Some(service) => service.brief,
             None => self.services.iter().any(|service| service.brief),
         }
-    }
-}
-
-impl Ready {
-    /// Sends the request, and makes of the origin's answer the one to the client.
-    async fn forward(
-        &mut self,
-        client: &Client,
-        record: &mut Record,
-    ) -> Result<Passed, ForwardError> {
-        let service = &*self.service;
-        let base_path = service.base_path(self.prefixed);
-        let mut inbound = service
-            .upstream
-            .send(
-                &mut self.outbound,
-                record.began(),
-                &client.alarm,
-                &record.trace,
-            )
-            .await?;
-
-        let target = &self.outbound.target;
-        if inbound.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let origin = hyper::upgrade::on(&mut inbound.response);
-            let (mut head, _) = inbound.response.into_parts();
-            let offered = self.offered.as_ref();
-            let protocol = offered.and_then(|offered| head::accepted(&head.headers, offered));
-            let protocol = protocol.ok_or(ForwardError::Upgrade)?;
-            let fields = Fields::of(&head.headers);
-            head::response(
-                &mut head.headers,
-                fields,
-                &service.headers,
-                target,
-                base_path,
-            );
-            head::switch(&mut head.headers, protocol);
-            return Ok(Passed::Switch(head, origin, inbound.lease));
-        }
-        let (mut head, mut incoming) = inbound.response.into_parts();
-        let fields = Fields::of(&head.headers);
-        let last = fields.is_last(head.version);
-        head::response(
-            &mut head.headers,
-            fields,
-            &service.headers,
-            target,
-            base_path,
-        );
-        let ahead = match head.status.is_client_error() {
-            true => {
-                let looking = complaint::look(&mut head, &mut incoming, &inbound.lease, record);
-                Box::pin(looking).await
-            }
-            false => None,
-        };
-        // hyper speaks to the client as the client does.
-        head.version = Version::HTTP_11;
-        let relayed = Relayed {
-            ahead,
-            lease: inbound.lease,
-            upload: self.outbound.upload.share(),
-            last,
-            http10: record.version == Version::HTTP_10,
-            silence: service.body_timeout,
-        };
-        Ok(Passed::Answer(head, incoming, relayed))
     }
 }

@@ -4,25 +4,22 @@
 mod address;
 mod connect;
 mod exchange;
+mod outbound;
 mod pool;
 mod shared;
 mod slots;
+mod trace;
 
-use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use crate::body::Upload;
 use crate::config::{Authority, Binding, ConnectTo, Limits, Protocol, Retry, Timeouts};
 use crate::error::{Failure, ForwardError};
-use crate::head::Kept;
 use crate::lifecycle::Alarm;
 use crate::tls::{Alpn, Facts, Generation};
 
@@ -31,8 +28,10 @@ use exchange::Unanswered;
 use pool::{Acquired, Knows, Pool};
 
 pub use connect::Dial;
+pub use outbound::{Inbound, Manner, Outbound};
 pub use pool::Lease;
 pub use slots::Slots;
+pub use trace::{Evidence, Trace};
 
 /// A Generation together with the count of connections that were opened under it; the count is
 /// shared by all workers, and ends with the Generation.
@@ -98,98 +97,6 @@ impl Settings {
             Some((origin, name)) if **origin == *target => name,
             _ => target.host(),
         }
-    }
-}
-
-/// A request that is ready for its origin.
-pub struct Outbound {
-    // Its head, until it goes out for the first time.
-    head: Option<Parts>,
-    kept: Kept,
-    /// Its body.
-    pub upload: Upload,
-    /// The origin.
-    pub target: Arc<Authority>,
-    /// Whether the origin's addresses must be public.
-    pub public_only: bool,
-    /// Whether the origin is asked to switch protocols.
-    pub upgrades: bool,
-    /// Whether the client speaks HTTP/2.
-    pub http2: bool,
-    /// Whether it is a gRPC call.
-    pub grpc: bool,
-}
-
-impl Outbound {
-    /// A request that is ready for its origin.
-    pub fn new(head: Parts, upload: Upload, target: Arc<Authority>) -> Self {
-        Self {
-            kept: Kept::of(&head),
-            head: Some(head),
-            upload,
-            target,
-            public_only: false,
-            upgrades: false,
-            http2: false,
-            grpc: false,
-        }
-    }
-
-    /// The request, for one attempt.
-    fn request(&mut self) -> Request<Upload> {
-        let head = self.head.take().unwrap_or_else(|| self.kept.restore());
-        let mut request = Request::from_parts(head, self.upload.share());
-        if let Some(gate) = self.upload.gate().cloned() {
-            hyper::ext::on_informational(&mut request, move |informational| {
-                if informational.status() == StatusCode::CONTINUE {
-                    gate.open();
-                }
-            });
-        }
-        request
-    }
-}
-
-/// An origin's answer.
-pub struct Inbound {
-    /// Its head, and its body that is still coming.
-    pub response: Response<Incoming>,
-    /// The connection it comes on.
-    pub lease: Lease,
-}
-
-/// What is known about an attempt, for the log, whatever became of it.
-#[derive(Clone, Default)]
-pub struct Trace {
-    /// The address, and whether the connection had served before.
-    pub upstream: Cell<Option<(SocketAddr, bool)>>,
-    /// The Generation that was presented.
-    pub generation: Cell<Option<u64>>,
-    /// What there is to explain a failure with; only there after one.
-    pub evidence: RefCell<Option<Evidence>>,
-}
-
-/// What is known of a connection that failed somebody.
-#[derive(Clone)]
-pub struct Evidence {
-    /// What it had gone through.
-    pub facts: Arc<Facts>,
-    /// Whose certificate it presented.
-    pub generation: Arc<Generation>,
-}
-
-impl Trace {
-    fn keep(&self, facts: Arc<Facts>, generation: &Arc<Generation>) {
-        let generation = Arc::clone(generation);
-        let evidence = Evidence { facts, generation };
-        self.evidence.replace(Some(evidence));
-    }
-
-    /// Becomes a copy of `other`, which is the trace of a request that tried for both.
-    fn follow(&self, other: Self) {
-        self.upstream.set(other.upstream.get());
-        self.generation.set(other.generation.get());
-        self.evidence.replace(other.evidence.into_inner());
     }
 }
 
@@ -279,7 +186,7 @@ impl Upstream {
                 }
                 Err(error) => return Err(error),
             };
-            if outbound.grpc && !lease.is_stream() {
+            if outbound.manner.grpc && !lease.is_stream() {
                 lease.give_back(now);
                 return Err(ForwardError::Grpc);
             }
@@ -292,7 +199,7 @@ impl Upstream {
             match answer {
                 Ok(response)
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                        && !outbound.upgrades =>
+                        && !outbound.manner.upgrades =>
                 {
                     return Err(ForwardError::Upgrade);
                 }
@@ -349,7 +256,7 @@ impl Upstream {
     fn has_second_chance(&self, unanswered: &Unanswered, outbound: &Outbound) -> bool {
         let unsent = unanswered.unsent || unanswered.refused;
         let unseen = unanswered.ended && !unanswered.wrote;
-        let safe = unanswered.ended && !unanswered.read && is_safe(outbound.kept.method());
+        let safe = unanswered.ended && !unanswered.read && is_safe(outbound.method());
         self.may_repeat(outbound) && (unsent || unseen || safe)
     }
 
@@ -362,10 +269,10 @@ impl Upstream {
     fn want(&self, outbound: &Outbound) -> Alpn {
         match self.settings.protocol {
             // Only HTTP/1 switches protocols.
-            _ if outbound.upgrades => Alpn::Http1,
+            _ if outbound.manner.upgrades => Alpn::Http1,
             Protocol::Http1 => Alpn::Http1,
             Protocol::Http2 => Alpn::Http2,
-            Protocol::Auto if outbound.http2 => Alpn::Either,
+            Protocol::Auto if outbound.manner.http2 => Alpn::Either,
             Protocol::Auto => Alpn::Http1,
         }
     }
@@ -427,7 +334,7 @@ impl Upstream {
             let dial = Dial {
                 target,
                 settings: &self.settings,
-                public_only: outbound.public_only && !self.settings.allow_private,
+                public_only: outbound.manner.public_only && !self.settings.allow_private,
                 alpn,
             };
             let hold = pool.hold(permit);

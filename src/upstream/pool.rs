@@ -3,17 +3,15 @@
 
 mod lane;
 mod lease;
+mod sweep;
+mod wait;
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::Authority;
 use crate::error::{ForwardError, Phase};
@@ -299,75 +297,6 @@ impl Pool {
         popped
     }
 
-    /// Waits, at the limit, for a connection of this worker to become idle or for any to close.
-    async fn wait(
-        self: &Rc<Self>,
-        target: &Arc<Authority>,
-        fresh: bool,
-        deadline: Instant,
-    ) -> Result<Acquired, ForwardError> {
-        let slots = Arc::clone(&self.published.slots);
-        let _waiting = slots.wait();
-        let (sender, mut handed) = oneshot::channel();
-        if !fresh {
-            self.with_lane(target, |lane| lane.waiters.push_back(sender));
-        }
-        let mut permit = pin!(slots.take());
-        let mut give_up = pin!(sleep_until(deadline));
-        let mut ask_again = pin!(sleep(Duration::ZERO));
-        let pause = (self.settings.timeouts.connect / 8).max(Duration::from_millis(10));
-        poll_fn(|cx| {
-            if let Poll::Ready(permit) = permit.as_mut().poll(cx) {
-                return Poll::Ready(Ok(Acquired::Permit(permit, None)));
-            }
-            if !fresh {
-                match std::pin::Pin::new(&mut handed).poll(cx) {
-                    Poll::Ready(Ok(connection)) => {
-                        return Poll::Ready(Ok(Acquired::Connection(
-                            self.hand_out(target, connection, true),
-                        )));
-                    }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(Acquired::Again)),
-                    Poll::Pending => {}
-                }
-            }
-            if give_up.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(ForwardError::NoConnection(slots.most())));
-            }
-            // At once, and then again and again: the worker that was asked may have had its last
-            // connection close meanwhile.
-            while ask_again.as_mut().poll(cx).is_ready() {
-                ask_again.as_mut().reset(Instant::now() + pause);
-                self.reclaim(pause);
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Has a connection closed that somebody can spare: an idle one of this worker or another. A
-    /// worker that has none at all, and so will never be handed one that becomes idle, also gets
-    /// the next one that the richest is done with.
-    fn reclaim(&self, pause: Duration) {
-        if self.close_one() {
-            return;
-        }
-        let Some(richest) = self
-            .slots()
-            .richest()
-            .filter(|richest| *richest != self.worker)
-        else {
-            return;
-        };
-        let begged_lately = self.begged.get().is_some_and(|when| when.elapsed() < pause);
-        if self.slots().has_idle(richest) {
-            self.house.give_up_one(richest);
-        } else if self.open() == 0 && !begged_lately {
-            self.begged.set(Some(Instant::now()));
-            self.house.give_up_one(richest);
-        }
-    }
-
     /// What a connection keeps while it is open.
     pub fn hold(&self, permit: Permit) -> Hold {
         Slots::hold(&self.published.slots, self.worker, permit)
@@ -469,57 +398,6 @@ impl Pool {
             }
             Some(connection)
         })
-    }
-
-    /// Lets go of what has been idle for too long, for as long as anything is idle: one timer for
-    /// all of them.
-    fn sweep(self: &Rc<Self>) {
-        if self.sweeping.replace(true) {
-            return;
-        }
-        let pool = Rc::downgrade(self);
-        let idle = self.settings.timeouts.idle;
-        let pause = (idle / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        tokio::task::spawn_local(async move {
-            loop {
-                sleep(pause).await;
-                let Some(pool) = pool.upgrade() else { return };
-                if !pool.drop_overdue(idle) {
-                    pool.sweeping.set(false);
-                    return;
-                }
-            }
-        });
-    }
-
-    /// Whether any is left idle.
-    fn drop_overdue(&self, idle: Duration) -> bool {
-        let now = Instant::now();
-        let mut overdue = Vec::new();
-        let mut ended = Vec::new();
-        let mut left = false;
-        {
-            let mut lanes = self.lanes.borrow_mut();
-            for lane in lanes.iter_mut() {
-                let over = |one: &mut Idle| {
-                    now - one.since > idle
-                        || one.connection.ends <= now
-                        || one.connection.sender.is_closed()
-                };
-                overdue.extend(lane.idle.extract_if(.., over));
-                let over = |one: &mut Rc<Shared>| {
-                    one.idle_since().is_some_and(|since| now - since > idle)
-                        || one.is_over(now)
-                        || one.is_closed()
-                };
-                ended.extend(lane.shared.extract_if(.., over));
-                left |= !lane.idle.is_empty() || !lane.shared.is_empty();
-            }
-            lanes.retain(|lane| !lane.is_forgettable());
-        }
-        self.count_idle();
-        drop((overdue, ended));
-        left
     }
 
     fn with_lane<T>(&self, target: &Arc<Authority>, act: impl FnOnce(&mut Lane) -> T) -> T {

@@ -1,0 +1,92 @@
+//! A request that may go to its origin, and the answer that comes back.
+
+use std::rc::Rc;
+
+use http::{HeaderValue, StatusCode, Version};
+
+use crate::error::ForwardError;
+use crate::head::{self, Fields};
+use crate::server::Client;
+use crate::upstream::Outbound;
+
+use super::record::Record;
+use super::relay::Relayed;
+use super::{Passed, Service, complaint};
+
+/// A request that is ready for its origin.
+pub struct Ready {
+    pub service: Rc<Service>,
+    pub outbound: Outbound,
+    /// Whether its path got the origin's base path in front.
+    pub prefixed: bool,
+    /// The protocols that it offers to switch to.
+    pub offered: Option<HeaderValue>,
+}
+
+impl Ready {
+    /// Sends the request, and makes of the origin's answer the one to the client.
+    pub async fn forward(
+        &mut self,
+        client: &Client,
+        record: &mut Record,
+    ) -> Result<Passed, ForwardError> {
+        let service = &*self.service;
+        let base_path = service.base_path(self.prefixed);
+        let mut inbound = service
+            .upstream
+            .send(
+                &mut self.outbound,
+                record.began(),
+                &client.alarm,
+                &record.trace,
+            )
+            .await?;
+
+        let target = &self.outbound.target;
+        if inbound.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let origin = hyper::upgrade::on(&mut inbound.response);
+            let (mut head, _) = inbound.response.into_parts();
+            let offered = self.offered.as_ref();
+            let protocol = offered.and_then(|offered| head::accepted(&head.headers, offered));
+            let protocol = protocol.ok_or(ForwardError::Upgrade)?;
+            let fields = Fields::of(&head.headers);
+            head::response(
+                &mut head.headers,
+                fields,
+                &service.headers,
+                target,
+                base_path,
+            );
+            head::switch(&mut head.headers, protocol);
+            return Ok(Passed::Switch(head, origin, inbound.lease));
+        }
+        let (mut head, mut incoming) = inbound.response.into_parts();
+        let fields = Fields::of(&head.headers);
+        let last = fields.is_last(head.version);
+        head::response(
+            &mut head.headers,
+            fields,
+            &service.headers,
+            target,
+            base_path,
+        );
+        let ahead = match head.status.is_client_error() {
+            true => {
+                let looking = complaint::look(&mut head, &mut incoming, &inbound.lease, record);
+                Box::pin(looking).await
+            }
+            false => None,
+        };
+        // hyper speaks to the client as the client does.
+        head.version = Version::HTTP_11;
+        let relayed = Relayed {
+            ahead,
+            lease: inbound.lease,
+            upload: self.outbound.upload.share(),
+            last,
+            http10: record.version == Version::HTTP_10,
+            silence: service.body_timeout,
+        };
+        Ok(Passed::Answer(head, incoming, relayed))
+    }
+}

@@ -1,0 +1,63 @@
+//! Letting go of connections that nobody used for a while.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::super::shared::Shared;
+use super::Pool;
+use super::lane::Idle;
+
+impl Pool {
+    /// Lets go of what has been idle for too long, for as long as anything is idle: one timer for
+    /// all of them.
+    pub(super) fn sweep(self: &Rc<Self>) {
+        if self.sweeping.replace(true) {
+            return;
+        }
+        let pool = Rc::downgrade(self);
+        let idle = self.settings.timeouts.idle;
+        let pause = (idle / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        tokio::task::spawn_local(async move {
+            loop {
+                sleep(pause).await;
+                let Some(pool) = pool.upgrade() else { return };
+                if !pool.drop_overdue(idle) {
+                    pool.sweeping.set(false);
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether any is left idle.
+    fn drop_overdue(&self, idle: Duration) -> bool {
+        let now = Instant::now();
+        let mut overdue = Vec::new();
+        let mut ended = Vec::new();
+        let mut left = false;
+        {
+            let mut lanes = self.lanes.borrow_mut();
+            for lane in lanes.iter_mut() {
+                let over = |one: &mut Idle| {
+                    now - one.since > idle
+                        || one.connection.ends <= now
+                        || one.connection.sender.is_closed()
+                };
+                overdue.extend(lane.idle.extract_if(.., over));
+                let over = |one: &mut Rc<Shared>| {
+                    one.idle_since().is_some_and(|since| now - since > idle)
+                        || one.is_over(now)
+                        || one.is_closed()
+                };
+                ended.extend(lane.shared.extract_if(.., over));
+                left |= !lane.idle.is_empty() || !lane.shared.is_empty();
+            }
+            lanes.retain(|lane| !lane.is_forgettable());
+        }
+        self.count_idle();
+        drop((overdue, ended));
+        left
+    }
+}

@@ -1,0 +1,87 @@
+//! Waiting for a connection where there are as many as there may be.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::config::Authority;
+use crate::error::ForwardError;
+
+use super::{Acquired, Pool};
+
+impl Pool {
+    /// Waits, at the limit, for a connection of this worker to become idle or for any to close.
+    pub(super) async fn wait(
+        self: &Rc<Self>,
+        target: &Arc<Authority>,
+        fresh: bool,
+        deadline: Instant,
+    ) -> Result<Acquired, ForwardError> {
+        let slots = Arc::clone(&self.published.slots);
+        let _waiting = slots.wait();
+        let (sender, mut handed) = oneshot::channel();
+        if !fresh {
+            self.with_lane(target, |lane| lane.waiters.push_back(sender));
+        }
+        let mut permit = pin!(slots.take());
+        let mut give_up = pin!(sleep_until(deadline));
+        let mut ask_again = pin!(sleep(Duration::ZERO));
+        let pause = (self.settings.timeouts.connect / 8).max(Duration::from_millis(10));
+        poll_fn(|cx| {
+            if let Poll::Ready(permit) = permit.as_mut().poll(cx) {
+                return Poll::Ready(Ok(Acquired::Permit(permit, None)));
+            }
+            if !fresh {
+                match Pin::new(&mut handed).poll(cx) {
+                    Poll::Ready(Ok(connection)) => {
+                        return Poll::Ready(Ok(Acquired::Connection(
+                            self.hand_out(target, connection, true),
+                        )));
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(Acquired::Again)),
+                    Poll::Pending => {}
+                }
+            }
+            if give_up.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(ForwardError::NoConnection(slots.most())));
+            }
+            // At once, and then again and again: the worker that was asked may have had its last
+            // connection close meanwhile.
+            while ask_again.as_mut().poll(cx).is_ready() {
+                ask_again.as_mut().reset(Instant::now() + pause);
+                self.reclaim(pause);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Has a connection closed that somebody can spare: an idle one of this worker or another. A
+    /// worker that has none at all, and so will never be handed one that becomes idle, also gets
+    /// the next one that the richest is done with.
+    fn reclaim(&self, pause: Duration) {
+        if self.close_one() {
+            return;
+        }
+        let Some(richest) = self
+            .slots()
+            .richest()
+            .filter(|richest| *richest != self.worker)
+        else {
+            return;
+        };
+        let begged_lately = self.begged.get().is_some_and(|when| when.elapsed() < pause);
+        if self.slots().has_idle(richest) {
+            self.house.give_up_one(richest);
+        } else if self.open() == 0 && !begged_lately {
+            self.begged.set(Some(Instant::now()));
+            self.house.give_up_one(richest);
+        }
+    }
+}
