@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version, response};
 
 use crate::error::ForwardError;
 use crate::head::{self, Fields};
@@ -31,7 +31,6 @@ impl Ready {
         record: &mut Record,
     ) -> Result<Passed, ForwardError> {
         let service = &*self.service;
-        let base_path = service.base_path(self.prefixed);
         let mut inbound = service
             .upstream
             .send(
@@ -42,34 +41,18 @@ impl Ready {
             )
             .await?;
 
-        let target = &self.outbound.target;
         if inbound.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let origin = hyper::upgrade::on(&mut inbound.response);
             let (mut head, _) = inbound.response.into_parts();
             let offered = self.offered.as_ref();
             let protocol = offered.and_then(|offered| head::accepted(&head.headers, offered));
             let protocol = protocol.ok_or(ForwardError::Upgrade)?;
-            let fields = Fields::of(&head.headers);
-            head::response(
-                &mut head.headers,
-                fields,
-                &service.headers,
-                target,
-                base_path,
-            );
+            self.rewrite(&mut head);
             head::switch(&mut head.headers, protocol);
             return Ok(Passed::Switch(head, origin, inbound.lease));
         }
         let (mut head, mut incoming) = inbound.response.into_parts();
-        let fields = Fields::of(&head.headers);
-        let last = fields.is_last(head.version);
-        head::response(
-            &mut head.headers,
-            fields,
-            &service.headers,
-            target,
-            base_path,
-        );
+        let last = self.rewrite(&mut head);
         let ahead = match head.status.is_client_error() {
             true => {
                 let looking = complaint::look(&mut head, &mut incoming, &inbound.lease, record);
@@ -88,5 +71,18 @@ impl Ready {
             silence: service.body_timeout,
         };
         Ok(Passed::Answer(head, incoming, relayed))
+    }
+
+    /// Makes the origin's head the client's. Returns whether it is the last on its connection.
+    fn rewrite(&self, head: &mut response::Parts) -> bool {
+        let fields = Fields::of(&head.headers);
+        head::response(
+            &mut head.headers,
+            fields,
+            &self.service.headers,
+            &self.outbound.target,
+            self.service.base_path(self.prefixed),
+        );
+        fields.is_last(head.version)
     }
 }
