@@ -1,18 +1,16 @@
 //! Clients that misbehave: each is cut off or bounded, and costs the others nothing.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use rustix::process::Signal;
-use support::frames::{
+use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, HEADERS, PING, POST, PREFACE, PRIORITY,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, connect, frame, head,
 };
-use support::{Ca, Client, Daemon, Origin, Then, binding, wait_for};
+use crate::support::{Ca, Client, Daemon, Origin, Then, binding, wait_for};
+use rustix::process::Signal;
 
 /// What the operator is told of an attacker.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -73,7 +71,7 @@ fn abuse_of_http1_is_bounded_and_told() {
 fn streams_whose_windows_never_open_are_ended() {
     let ca = Ca::new();
     let origin = Origin::with(&ca, |_, tls| {
-        support::answer(tls, &"x".repeat(8 * 1024 * 1024))?;
+        crate::support::answer(tls, &"x".repeat(8 * 1024 * 1024))?;
         Ok(Then::Keep)
     });
     let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, WAITS));
@@ -89,8 +87,8 @@ fn every_row(rows: &[(&str, Attack, Told)]) {
     let ca = Ca::new();
     let origin = Origin::with(&ca, |request, tls| {
         match request.target() {
-            "/large" => support::answer(tls, &"x".repeat(8 * 1024 * 1024))?,
-            _ => support::answer(tls, "good")?,
+            "/large" => crate::support::answer(tls, &"x".repeat(8 * 1024 * 1024))?,
+            _ => crate::support::answer(tls, "good")?,
         }
         Ok(Then::Keep)
     });
@@ -122,7 +120,7 @@ fn under(daemon: &Daemon, attack: Attack) -> u64 {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let _over = support::OnDrop(|| over.store(true, Relaxed));
+            let _over = crate::support::OnDrop(|| over.store(true, Relaxed));
             attack(address);
         });
         while !over.load(Relaxed) {

@@ -1,8 +1,6 @@
 //! `mtlsd fetch`: the same answers and the same explanations as through a running daemon, and the
 //! exit codes of curl.
 
-mod support;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,8 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{Ca, Daemon, Issued, Origin, Then, answer, binding, get, send, wait_for};
 use rcgen::date_time_ymd;
-use support::{Ca, Daemon, Issued, Origin, Then, answer, binding, get, send, wait_for};
 use tempfile::TempDir;
 
 /// A directory with a configuration of one binding, `b`, and its files.

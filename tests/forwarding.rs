@@ -1,16 +1,14 @@
 //! Messages on their way: whole, in order, bounded, and never taken for complete when they are not.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use support::{Ca, Client, Daemon, Origin, Then, binding, get, scale, send, wait_for};
+use crate::support::{Ca, Client, Daemon, Origin, Then, binding, get, scale, send, wait_for};
 
 /// A daemon in front of an origin that does what `handle` does.
 fn daemon(
     lines: &str,
-    handle: impl Fn(&support::Request, &mut support::Tls) -> std::io::Result<Then>
+    handle: impl Fn(&crate::support::Request, &mut crate::support::Tls) -> std::io::Result<Then>
     + Send
     + Sync
     + 'static,
@@ -23,7 +21,7 @@ fn daemon(
 
 fn ok(lines: &str) -> (Daemon, Origin) {
     daemon(lines, |_, tls| {
-        support::answer(tls, "ok")?;
+        crate::support::answer(tls, "ok")?;
         Ok(Then::Keep)
     })
 }
@@ -124,7 +122,7 @@ fn answers_without_a_body_have_none() {
             "/204" => tls.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?,
             "/304" => tls.write_all(b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n")?,
             "/head" => tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n")?,
-            _ => support::answer(tls, "after")?,
+            _ => crate::support::answer(tls, "after")?,
         }
         Ok(Then::Keep)
     });
@@ -219,7 +217,7 @@ fn every_wait_ends() {
                 tls.flush()?;
                 std::thread::sleep(Duration::from_secs(2));
             }
-            _ => support::answer(tls, "ok")?,
+            _ => crate::support::answer(tls, "ok")?,
         }
         Ok(Then::Keep)
     });
@@ -271,7 +269,7 @@ fn an_upload_waits_for_the_origin_to_want_it() {
         tls.flush()?;
         let mut body = [0; 5];
         tls.read_exact(&mut body)?;
-        support::answer(tls, std::str::from_utf8(&body).unwrap_or("?"))
+        crate::support::answer(tls, std::str::from_utf8(&body).unwrap_or("?"))
     });
     let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, ""));
     let head = |path: &str| {
@@ -324,13 +322,13 @@ fn a_client_that_is_busy_uploading_learns_that_it_was_refused() {
 fn protocols_switch_only_when_both_sides_say_so() {
     let ca = Ca::new();
     let origin = Origin::raw(&ca, |tls, serial, connection, note| {
-        let Some(request) = support::read_request(tls, serial, connection)? else {
+        let Some(request) = crate::support::read_request(tls, serial, connection)? else {
             return Ok(());
         };
         note(Some(&request));
         match request.target() {
             "/other" => tls.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n")?,
-            "/plain" => return support::answer(tls, "no"),
+            "/plain" => return crate::support::answer(tls, "no"),
             _ => tls.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhi")?,
         }
         tls.flush()?;
@@ -447,7 +445,7 @@ fn a_slow_origin_holds_the_client_back_and_not_the_memory() {
         while left > 0 {
             left = left.saturating_sub(tls.read(&mut piece)?);
         }
-        support::answer(tls, "taken")
+        crate::support::answer(tls, "taken")
     });
     let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, ""));
     let mut client = Client::connect(daemon.address("b"));

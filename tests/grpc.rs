@@ -1,16 +1,14 @@
 //! What a gRPC client is told when there is no answer for it: a status of gRPC's own, never one of
 //! HTTP's, and the reason in `grpc-message`.
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use crate::support::{Ca, Daemon, Http2Origin, Origin};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use support::{Ca, Daemon, Http2Origin, Origin};
 use tokio::net::TcpStream;
 
 /// The head and the body of the answer to a call of one empty message.

@@ -1,12 +1,10 @@
 //! How much a binding may use at once, and how long what it keeps may live.
 
-mod support;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support::{Ca, Client, Daemon, Origin, Then, binding, get, wait_for};
 use rustix::process::Signal;
-use support::{Ca, Client, Daemon, Origin, Then, binding, get, wait_for};
 
 /// An origin that takes its time over `/slow`.
 fn slow(ca: &Ca) -> Origin {
@@ -14,7 +12,7 @@ fn slow(ca: &Ca) -> Origin {
         if request.target() == "/slow" {
             std::thread::sleep(Duration::from_millis(1500));
         }
-        support::answer(tls, &request.serial)?;
+        crate::support::answer(tls, &request.serial)?;
         Ok(Then::Keep)
     })
 }

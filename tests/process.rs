@@ -1,7 +1,5 @@
 //! The life of the process: how it starts, ends, reports itself, and what it survives.
 
-mod support;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,8 +7,8 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::support::{Ca, Client, Daemon, Origin, Then, binding, get, wait_for};
 use rustix::process::Signal;
-use support::{Ca, Client, Daemon, Origin, Then, binding, get, wait_for};
 
 fn mtlsd(arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
@@ -32,7 +30,7 @@ fn slow(lines: &str) -> (Ca, Origin, Daemon) {
         if request.target() == "/slow" {
             std::thread::sleep(Duration::from_millis(500));
         }
-        support::answer(tls, "done")?;
+        crate::support::answer(tls, "done")?;
         Ok(Then::Keep)
     });
     let daemon = Daemon::start(
@@ -473,7 +471,7 @@ fn access_lines_say_what_happened_and_keep_what_is_secret() {
     assert_eq!(client.get("/a?token=secret").unwrap().status, 200);
     assert_eq!(client.get("/b").unwrap().status, 200);
     assert_eq!(
-        support::send(address, "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n").status,
+        crate::support::send(address, "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n").status,
         421
     );
     let lines = wait_for("three lines", || match daemon.access() {

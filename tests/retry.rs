@@ -1,13 +1,11 @@
 //! What goes out a second time, and what never does.
 
-mod support;
-
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use support::{Ca, Client, Daemon, Origin, Request, Then, Tls, binding, scale, wait_for};
+use crate::support::{Ca, Client, Daemon, Origin, Request, Then, Tls, binding, scale, wait_for};
 
 /// How many requests each test sends; CI sends ten thousand.
 fn requests() -> usize {
@@ -19,7 +17,7 @@ fn requests() -> usize {
 fn hanging_up(ca: &Ca) -> Origin {
     let count = AtomicUsize::new(0);
     Origin::with(ca, move |request, tls| {
-        support::answer(tls, &request.serial)?;
+        crate::support::answer(tls, &request.serial)?;
         Ok(match count.fetch_add(1, Relaxed) % 6 {
             0 => Then::Close,
             millis => Then::CloseAfter(Duration::from_millis(millis as u64)),
@@ -108,14 +106,14 @@ fn second_unanswered(ca: &Ca) -> Origin {
             if count == 1 {
                 return Ok(());
             }
-            support::answer(tls, "ok")?;
+            crate::support::answer(tls, "ok")?;
             note(None);
         }
         Ok(())
     })
 }
 
-use support::read_request as read;
+use crate::support::read_request as read;
 
 #[test]
 fn what_was_sent_and_not_answered_is_repeated_when_it_is_safe() {
@@ -201,7 +199,7 @@ fn a_post_is_not_sent_twice_once_a_byte_of_its_body_was() {
                 return Ok(());
             };
             note(Some(&first));
-            support::answer(tls, "ok")?;
+            crate::support::answer(tls, "ok")?;
             note(None);
             if let Some(second) = read_part(tls, serial, connection, sent.len())? {
                 note(Some(&second));
@@ -246,7 +244,7 @@ fn a_post_whose_body_was_not_begun_goes_out_again_and_takes_its_body_along() {
                 tls.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
                 let mut body = [0; 4];
                 tls.read_exact(&mut body)?;
-                return support::answer(tls, &String::from_utf8_lossy(&body));
+                return crate::support::answer(tls, &String::from_utf8_lossy(&body));
             }
             for count in 0.. {
                 let Some(request) = read_part(tls, serial, connection, 0)? else {
@@ -254,7 +252,7 @@ fn a_post_whose_body_was_not_begun_goes_out_again_and_takes_its_body_along() {
                 };
                 note(Some(&request));
                 match count {
-                    0 => support::answer(tls, "ok")?,
+                    0 => crate::support::answer(tls, "ok")?,
                     _ => tls.write_all(MISDIRECTED)?,
                 }
                 note(None);
@@ -321,7 +319,7 @@ fn a_misdirected_answer_is_asked_for_once_more_on_a_fresh_connection() {
     let origin = Origin::with(&ca, |request, tls| {
         match request.target() {
             "/wrong" => tls.write_all(MISDIRECTED)?,
-            _ => support::answer(tls, &request.connection.to_string())?,
+            _ => crate::support::answer(tls, &request.connection.to_string())?,
         }
         Ok(Then::Keep)
     });

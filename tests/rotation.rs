@@ -1,8 +1,6 @@
 //! Certificates are replaced while traffic flows, in every way that tools replace files, and
 //! nobody notices but the origin.
 
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -11,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::{Ca, Client, Daemon, Issued, Origin, binding, get, scale, wait_for};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
-use support::{Ca, Client, Daemon, Issued, Origin, binding, get, scale, wait_for};
 
 /// How many times each way is tried; CI tries a hundred.
 fn swaps() -> usize {
@@ -110,7 +108,7 @@ fn rotate(certificate: &str, key: &str, write: impl Fn(&Path, &Issued, usize)) {
             scope.spawn(|| load_with_http2(address, &over, &done));
         }
         // Whatever goes wrong, the load must end.
-        let _over = support::OnDrop(|| over.store(true, Relaxed));
+        let _over = crate::support::OnDrop(|| over.store(true, Relaxed));
         let mut old = first;
         for swap in 1..=swaps() {
             let before = done.load(Relaxed);
@@ -424,7 +422,7 @@ fn a_thousand_bindings_rotate_together() {
         .unwrap();
     for number in [0, 7, 500, COUNT - 1] {
         let request = format!("GET / HTTP/1.1\r\nHost: b{number}\r\nConnection: close\r\n\r\n");
-        assert_eq!(support::send(shared, &request).body, second.serial);
+        assert_eq!(crate::support::send(shared, &request).body, second.serial);
     }
 }
 

@@ -1,15 +1,13 @@
 //! The certificate store as its user meets it: Wrangler's commands and texts, exit codes, and what
 //! is left after a crash.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::support::Ca;
 use serde_json::Value;
-use support::Ca;
 use tempfile::TempDir;
 
 /// A directory with a CA, two certificates that it issued, and a store that is not there yet.

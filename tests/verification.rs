@@ -1,16 +1,14 @@
 //! Whom an origin may be: each way in which it is not the right one is refused, and called by its
 //! name.
 
-mod support;
-
 use std::fs;
 
+use crate::support::{Answer, Ca, Daemon, Issued, Origin, get};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, KeyIdMethod, KeyPair, NameConstraints, RevokedCertParams, SanType,
     SerialNumber, date_time_ymd,
 };
-use support::{Answer, Ca, Daemon, Issued, Origin, get};
 
 /// What is sent by an origin with this certificate, and a binding with these lines.
 fn ask(ca: &Ca, served: &Issued, lines: &str, files: &[(&str, &str)]) -> Answer {
@@ -23,7 +21,7 @@ fn ask(ca: &Ca, served: &Issued, lines: &str, files: &[(&str, &str)]) -> Answer 
         }
         fs::write(
             directory.join("mtlsd.toml"),
-            support::binding(&origin, lines),
+            crate::support::binding(&origin, lines),
         )
         .unwrap();
     });
@@ -332,7 +330,7 @@ fn a_revocation_list_is_read_again_when_it_changes() {
         fs::write(directory.join("list.pem"), revocation_list(&ca, "1", 2090)).unwrap();
         fs::write(
             directory.join("mtlsd.toml"),
-            support::binding(&origin, "crl = \"list.pem\""),
+            crate::support::binding(&origin, "crl = \"list.pem\""),
         )
         .unwrap();
     });
@@ -354,7 +352,11 @@ fn an_origin_that_does_not_ask_is_refused_where_that_is_wanted() {
     for (version, line) in [("1.3", "tls_min = \"1.3\""), ("1.2", "tls_max = \"1.2\"")] {
         let origin = Origin::indifferent(&ca);
         let lines = format!("require_request = true\n{line}\nmax_connection_age = \"1ms\"");
-        let daemon = Daemon::start(&ca, &ca.issue("client"), &support::binding(&origin, &lines));
+        let daemon = Daemon::start(
+            &ca,
+            &ca.issue("client"),
+            &crate::support::binding(&origin, &lines),
+        );
         // Also when it resumes a session of a handshake in which it did not ask.
         for _ in 0..3 {
             let answer = get(daemon.address("b"), "/");
@@ -366,7 +368,11 @@ fn an_origin_that_does_not_ask_is_refused_where_that_is_wanted() {
         }
         // One that asks goes on being good when its sessions are resumed.
         let origin = Origin::start(&ca);
-        let daemon = Daemon::start(&ca, &ca.issue("client"), &support::binding(&origin, &lines));
+        let daemon = Daemon::start(
+            &ca,
+            &ca.issue("client"),
+            &crate::support::binding(&origin, &lines),
+        );
         for _ in 0..5 {
             assert_eq!(get(daemon.address("b"), "/").status, 200);
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -382,7 +388,7 @@ fn a_version_that_the_origin_does_not_speak_is_no_connection() {
     let daemon = Daemon::start(
         &ca,
         &ca.issue("client"),
-        &support::binding(&origin, "tls_min = \"1.3\""),
+        &crate::support::binding(&origin, "tls_min = \"1.3\""),
     );
     let answer = get(daemon.address("b"), "/");
     assert_eq!(answer.status, 502, "{answer:?}");

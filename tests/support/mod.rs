@@ -1,7 +1,7 @@
 //! What the whole-program tests share: certificates, an origin that demands them, the daemon
 //! itself, and a client that sees every byte.
 
-#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "not every module uses everything")]
 
 mod client;
 mod daemon;

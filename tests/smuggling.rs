@@ -1,14 +1,12 @@
 //! Messages that two parsers could read differently: each is refused, or reaches the origin as
 //! exactly one unambiguous message. What arrives there is compared byte by byte.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{Ca, Daemon, Origin, binding};
+use crate::support::{Ca, Daemon, Origin, binding};
 
 /// What has to become of a message.
 enum Expect {

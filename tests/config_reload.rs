@@ -1,16 +1,14 @@
 //! The configuration changes while mtlsd runs: bindings and listeners come, change and go, and those
 //! that stay notice nothing.
 
-mod support;
-
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::support::{Ca, Client, Daemon, Origin, get, send, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Ca, Client, Daemon, Origin, get, send, wait_for};
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
@@ -187,7 +185,7 @@ fn names_on_the_shared_listener_change_under_load_and_nobody_fails() {
             });
         }
         // Whatever goes wrong, the load must end.
-        let _over = support::OnDrop(|| over.store(true, Relaxed));
+        let _over = crate::support::OnDrop(|| over.store(true, Relaxed));
         for round in 0..10 {
             let name = format!("n{round}");
             bench.use_config(&format!(

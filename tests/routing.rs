@@ -1,20 +1,18 @@
 //! How a request finds its binding, over every kind of listener, and who is turned away.
 
-mod support;
-
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use crate::support::{Ca, Client, Daemon, Origin, Then, get, send};
 use rustix::process::Signal;
-use support::{Ca, Client, Daemon, Origin, Then, get, send};
 
 /// An origin that tells the Host and the target it saw.
 fn telling(ca: &Ca) -> Origin {
     Origin::with(ca, |request, tls| {
         let host = request.field("host").unwrap_or_default();
-        support::answer(tls, &format!("{host} {}", request.target()))?;
+        crate::support::answer(tls, &format!("{host} {}", request.target()))?;
         Ok(Then::Keep)
     })
 }
@@ -27,7 +25,7 @@ fn start(ca: &Ca, origin: &Origin, config: &str) -> Daemon {
 const FILES: &str =
     "certificate = \"client.pem\"\nca = \"ca.crt\"\nconnect_to = \"127.0.0.1:PORT\"\n";
 
-fn ask(address: SocketAddr, request: &str) -> support::Answer {
+fn ask(address: SocketAddr, request: &str) -> crate::support::Answer {
     send(address, &format!("{request}\r\nConnection: close\r\n\r\n"))
 }
 

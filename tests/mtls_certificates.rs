@@ -1,15 +1,13 @@
 //! Bindings whose certificate is in the store: what they may reach, and what they present when it
 //! is replaced.
 
-mod support;
-
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::{Ca, Daemon, Issued, Origin, send, wait_for};
 use serde_json::Value;
-use support::{Ca, Daemon, Issued, Origin, send, wait_for};
 use tempfile::TempDir;
 
 /// A store, and what is uploaded into it.
@@ -53,7 +51,7 @@ impl Store {
 }
 
 /// A fetch as workerd makes it: a whole https URL, and no `Host`.
-fn fetch(daemon: &Daemon, binding: &str, host: &str) -> support::Answer {
+fn fetch(daemon: &Daemon, binding: &str, host: &str) -> crate::support::Answer {
     send(
         daemon.address(binding),
         &format!("GET https://{host}/ HTTP/1.1\r\nConnection: close\r\n\r\n"),
@@ -79,7 +77,7 @@ fn a_replaced_certificate_is_presented_without_a_restart() {
     daemon.wait_ready();
     // The test's certificates are for localhost; the name that is asked for decides.
     let granted = || fetch(&daemon, "MY_CERT", "localhost").body;
-    let named = || support::get(daemon.address("named"), "/").body;
+    let named = || crate::support::get(daemon.address("named"), "/").body;
     assert_eq!((granted(), named()), (first.serial.clone(), first.serial));
 
     let again = store.put("mtls-certificate replace --name n", &second);

@@ -1,13 +1,11 @@
 //! What an origin of HTTP/2 says that it has not looked at goes out once more, and nothing else
 //! does (RFC 9113 section 8.7).
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::support::{Answer, Ca, Daemon, Http2Origin, LeavingOrigin};
 use h2::Reason;
-use support::{Answer, Ca, Daemon, Http2Origin, LeavingOrigin};
 
 fn daemon(ca: &Ca, port: u16, lines: &str) -> Daemon {
     let config = format!(
@@ -18,7 +16,7 @@ fn daemon(ca: &Ca, port: u16, lines: &str) -> Daemon {
 }
 
 fn ask(daemon: &Daemon, method: &str) -> Answer {
-    support::send(
+    crate::support::send(
         daemon.address("b"),
         &format!(
             "{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

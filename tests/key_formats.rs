@@ -1,13 +1,11 @@
-//! Certificates and keys in every form that people are handed. The files come from `tests/forms/make`,
+//! Certificates and keys in every form that people are handed. The files come from `tests/key_formats/make`,
 //! which has the command for each; what two of them make together is put together here.
-
-mod support;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Ca, Daemon, Origin, get};
+use crate::support::{Ca, Daemon, Origin, get};
 
 const KINDS: &[&str] = &[
     "rsa-2048", "rsa-3072", "rsa-4096", "rsa-8192", "p-256", "p-384", "p-521", "ed25519",
@@ -15,7 +13,7 @@ const KINDS: &[&str] = &[
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/forms")
+        .join("tests/key_formats")
         .join(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -96,7 +94,9 @@ fn readable() -> Vec<(String, String)> {
 
 /// Fills a directory with the fixtures, and with what is put together of them.
 fn prepare(directory: &Path, origin_ca: &Ca) {
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/forms")).unwrap() {
+    for entry in
+        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/key_formats")).unwrap()
+    {
         let entry = entry.unwrap();
         fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
     }

@@ -2,18 +2,18 @@
 //! error, never a complete answer that is none; what is left on a connection never reaches the next
 //! request; and other requests notice nothing.
 
-mod support;
-
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::support::{
+    Ca, Client, Daemon, Doom, Http2Origin, Origin, Stream, Tls, get_http2, wait_for,
+};
 use bytes::Bytes;
 use http::Response;
 use socket2::SockRef;
-use support::{Ca, Client, Daemon, Doom, Http2Origin, Origin, Stream, Tls, get_http2, wait_for};
 
 /// What the client has to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -226,15 +226,15 @@ fn an_origin_of_http1_that_fails_is_never_taken_for_a_good_one() {
     let reused = Arc::new(AtomicBool::new(false));
     let used_again = Arc::clone(&reused);
     let origin = Origin::raw(&ca, move |tls, serial, connection, _| {
-        while let Some(request) = support::read_request(tls, serial, connection)? {
+        while let Some(request) = crate::support::read_request(tls, serial, connection)? {
             if bad.load(Relaxed) == connection {
                 used_again.store(true, Relaxed);
             }
             match request.target() {
-                "/good" => support::answer(tls, "good")?,
+                "/good" => crate::support::answer(tls, "good")?,
                 "/slow" => {
                     std::thread::sleep(Duration::from_millis(200));
-                    support::answer(tls, "slow")?;
+                    crate::support::answer(tls, "slow")?;
                 }
                 path => {
                     bad.store(connection, Relaxed);
@@ -248,7 +248,11 @@ fn an_origin_of_http1_that_fails_is_never_taken_for_a_good_one() {
         }
         Ok(())
     });
-    let daemon = Daemon::start(&ca, &ca.issue("client"), &support::binding(&origin, WAITS));
+    let daemon = Daemon::start(
+        &ca,
+        &ca.issue("client"),
+        &crate::support::binding(&origin, WAITS),
+    );
     every_row(HTTP1, &daemon);
     assert!(
         !reused.load(Relaxed),

@@ -1,0 +1,26 @@
+//! Whole-program tests, one module per promise. They are one binary, so that the program and its
+//! dependencies are linked once.
+//!
+//! `cargo test --test suite rotation::` runs one module.
+
+mod support;
+
+mod abuse;
+mod config_reload;
+mod documents;
+mod fetch;
+mod forwarding;
+mod grpc;
+mod key_formats;
+mod layers;
+mod limits;
+mod mtls_certificates;
+mod origin_faults;
+mod process;
+mod refused_streams;
+mod retry;
+mod rotation;
+mod routing;
+mod smuggling;
+mod store;
+mod verification;
