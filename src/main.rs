@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use mtlsd::cli::{Cli, Command};
 use mtlsd::commands::{certificate, check, demo, fetch, init, probe, run, version, welcome};
+use mtlsd::terminal;
 
 fn main() -> ExitCode {
+    terminal::start();
     let exit = match Cli::parse().command {
         None => welcome::welcome(),
         Some(Command::Run(arguments)) => run::run(arguments),

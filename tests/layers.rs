@@ -7,7 +7,15 @@ use std::path::{Path, PathBuf};
 
 /// The modules of each floor, from the ground up.
 const FLOORS: [&[&str]; 6] = [
-    &["body", "config", "error", "lifecycle", "log", "sys"],
+    &[
+        "body",
+        "config",
+        "error",
+        "lifecycle",
+        "log",
+        "sys",
+        "terminal",
+    ],
     &[
         "head", "route", "server", "store", "systemd", "tls", "watch",
     ],
@@ -18,8 +26,10 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Within a floor, who may use whom.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 7] = [
     ("log", "config"),
+    ("log", "terminal"),
+    ("config", "terminal"),
     ("body", "lifecycle"),
     ("store", "tls"),
     ("demo", "app"),

@@ -23,4 +23,5 @@ mod rotation;
 mod routing;
 mod smuggling;
 mod store;
+mod terminal;
 mod verification;

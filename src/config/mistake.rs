@@ -1,11 +1,13 @@
 //! How mistakes in the configuration are shown: file, line, column, a caret, what was meant.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use crate::terminal;
 
 /// Where in the file something stands, in bytes; nowhere when it came from the command line.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -105,7 +107,7 @@ impl ConfigError {
 
     /// The mistakes with carets, for a terminal when stderr is one.
     pub fn render(&self) -> String {
-        let renderer = match io::stderr().is_terminal() {
+        let renderer = match terminal::is_colored(&io::stderr()) {
             true => Renderer::styled(),
             false => Renderer::plain(),
         };

@@ -13,6 +13,7 @@ use tracing::Level;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
+use crate::terminal;
 
 pub use access::{Access, Entry};
 pub use quiet::once_a_minute;
@@ -34,7 +35,7 @@ pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_span_events(FmtSpan::NONE)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(terminal::is_colored(&std::io::stderr()))
         .with_writer(diagnostics);
     let installed = match is_json(settings.format, std::io::stderr().is_terminal()) {
         true => builder

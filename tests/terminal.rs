@@ -1,0 +1,72 @@
+//! What a person sees in a terminal.
+
+use std::fs;
+
+use crate::support::{Ca, Origin, Terminal, binding, typed, wait_for};
+
+/// Escape sequences begin with this.
+const ESCAPE: char = '\u{1b}';
+
+/// What must never be seen.
+fn assert_sound(screen: &str) {
+    for wrong in ["tracing-subscriber", "panicked", "RUST_BACKTRACE"] {
+        assert!(!screen.contains(wrong), "{screen}");
+    }
+}
+
+/// Ways to say that a terminal is to have no color.
+const PLAIN: [(&str, &str); 2] = [("NO_COLOR", "1"), ("TERM", "dumb")];
+
+#[test]
+fn logs_help_and_carets_have_color_in_a_terminal_unless_it_is_turned_off() {
+    let (ca, directory) = (Ca::new(), tempfile::tempdir().unwrap());
+    let origin = Origin::start(&ca);
+    let files = [
+        ("mtlsd.toml", binding(&origin, "")),
+        ("client.pem", ca.issue("client").pem()),
+        ("ca.crt", ca.pem.clone()),
+        ("wrong.toml", "[bindings.b]\nlistn = 1\n".to_owned()),
+    ];
+    for (name, content) in files {
+        fs::write(directory.path().join(name), content).unwrap();
+    }
+    let ready = "ready";
+    let rows = [
+        (&["run"][..], ready),
+        (&["--help"], "Usage:"),
+        (&["run", "--help"], "Usage:"),
+        (&["run", "--nonsense"], "--help"),
+        (&["check", "-c", "wrong.toml"], "mistake"),
+    ];
+    for (arguments, last) in rows {
+        for plain in [None, Some(PLAIN[0]), Some(PLAIN[1])] {
+            let mut command = typed(directory.path(), arguments);
+            command.envs(plain);
+            let mut terminal = Terminal::start(command, 80);
+            wait_for(last, || match terminal.screen() {
+                screen if screen.contains(last) => Ok(()),
+                screen => Err(screen),
+            });
+            if last != ready {
+                terminal.wait();
+            }
+            let screen = terminal.screen();
+            assert_sound(&screen);
+            assert_eq!(
+                screen.contains(ESCAPE),
+                plain.is_none(),
+                "{arguments:?} with {plain:?}: {screen:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_demonstration_runs_in_a_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::start(typed(directory.path(), &["demo", "--once"]), 60);
+    let status = terminal.wait();
+    let screen = terminal.screen();
+    assert!(status.success(), "{screen}");
+    assert_sound(&screen);
+}
