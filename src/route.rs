@@ -189,7 +189,10 @@ impl Routes {
             Asked::Host(None) => return Err(self.nameless("a request without a Host field")),
             Asked::Host(Some(host)) => host,
         };
+        let port = at.host_port(&host);
         let folded = HostPrefix::fold(host.host());
+        // A name that leads nowhere may still be the first label of an origin's own name.
+        let mut rejected = None;
         for (index, rest) in self.named(&folded, host.host()) {
             let binding = &self.bindings[index];
             if rest.is_empty() || rest.eq_ignore_ascii_case("localhost") {
@@ -198,25 +201,25 @@ impl Routes {
             let Some(rest) = AuthorityRef::parse(rest) else {
                 continue;
             };
-            let port = at.host_port(&host);
-            return match binding.reach(&rest, port) {
-                Some((target, By::Name)) => Ok(route(index, target, By::Name)),
+            match binding.reach(&rest, port) {
+                Some((target, By::Name)) => return Ok(route(index, target, By::Name)),
                 // An origin-form Host is never admitted by a wildcard: any page could have a name
                 // below it.
-                _ => Err(binding.foreign(&rest)),
-            };
+                _ => rejected = rejected.or_else(|| Some(binding.foreign(&rest))),
+            }
         }
-        let port = at.host_port(&host);
         match (asked, self.claim(&host, port)) {
             (Asked::Host(_), Some(route)) if route.by == By::Name => Ok(self.with_base_path(route)),
-            (Asked::Url { https, authority }, _) if !at.is_named_by(https, &authority) => {
+            (Asked::Url { https, authority }, _)
+                if rejected.is_none() && !at.is_named_by(https, &authority) =>
+            {
                 let port = url_port(https, &authority);
                 let anywhere = self
                     .anywhere
                     .map(|index| to_anywhere(index, &authority, port));
                 anywhere.ok_or_else(|| self.nameless(&format!("\"{}\"", host.host())))
             }
-            _ => Err(self.nameless(&format!("\"{}\"", host.host()))),
+            _ => Err(rejected.unwrap_or_else(|| self.nameless(&format!("\"{}\"", host.host())))),
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use super::binding::Read;
 use super::mistake::{Mistake, Place};
 use super::section::Found;
-use super::{Allowed, HostPrefix, Listen};
+use super::{Allowed, Authority, HostPrefix, Listen};
 
 /// No two listeners on one address.
 pub fn listeners_apart(shared: &[Found<Listen>], bindings: &[Read], mistakes: &mut Vec<Mistake>) {
@@ -106,4 +106,72 @@ pub fn authorities_apart(bindings: &[Read], mistakes: &mut Vec<Mistake>) {
             );
         }
     }
+}
+
+/// On the shared listener a `Host` must mean one binding: what stands for one must not also be an
+/// origin of another, or a request for that origin would carry the wrong certificate.
+pub fn hosts_apart(bindings: &[Read], mistakes: &mut Vec<Mistake>) {
+    for read in bindings {
+        for host in &read.hosts {
+            for other in bindings.iter().filter(|other| !std::ptr::eq(*other, read)) {
+                for (authority, place) in authorities(other) {
+                    if let Some(mistake) = ambiguous(read, host, other, authority, place) {
+                        mistakes.push(mistake);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The mistake of `host` standing for `read` where `authority` of `other` is written the same.
+fn ambiguous(
+    read: &Read,
+    host: &Found<HostPrefix>,
+    other: &Read,
+    authority: &Authority,
+    place: &Place,
+) -> Option<Mistake> {
+    let folded = HostPrefix::fold(authority.host());
+    let rest = host.value.strip_from(&folded)?;
+    let (name, owner) = (&read.name.value, &other.name.value);
+    // Bindings are found by name whatever the port.
+    let message = if rest.is_empty() || rest == "localhost" {
+        format!("`{folded}` stands for `{name}` and is also an origin of `{owner}`")
+    } else {
+        let means_both = authorities(read)
+            .any(|(own, _)| HostPrefix::fold(own.host()) == rest && own.port() == authority.port());
+        if !means_both {
+            return None;
+        }
+        format!("`{authority}` means `{rest}` of `{name}` and is also an origin of `{owner}`")
+    };
+    let rename = match host.place == read.name.place {
+        true => format!("set `host` in [bindings.{name}] to another name"),
+        false => format!("choose another `host` for `{name}`"),
+    };
+    Some(
+        Mistake::new(host.place.clone(), message)
+            .with(place.clone(), format!("origin of `{owner}`"))
+            .help(format!(
+                "on the shared listener a request for this origin would carry the certificate of \
+                 `{name}`; {rename}, or remove the shared `listen` and give each binding its own"
+            )),
+    )
+}
+
+/// The origins that a binding names, and where.
+fn authorities(read: &Read) -> impl Iterator<Item = (&Authority, &Place)> {
+    let origin = read
+        .origin
+        .iter()
+        .map(|origin| (&*origin.value.authority, &origin.place));
+    let allow = read
+        .allow
+        .iter()
+        .filter_map(|allowed| match &allowed.value {
+            Allowed::Exact(authority) => Some((&**authority, &allowed.place)),
+            Allowed::Below(_) | Allowed::Public => None,
+        });
+    origin.chain(allow)
 }

@@ -83,6 +83,14 @@ pub fn binding(
             .map(|name| name.host().into())
             .ok_or_else(|| format!("`{text}` is not a host name (without a port)"))
     });
+    if let Some(server_name) = server_name.as_ref().filter(|_| !has_origin) {
+        section.mistake(
+            Mistake::new(server_name.place.clone(), "`server_name` requires `origin`").help(
+                "it replaces the host of `origin`; \
+                 `verify_names` applies to the origins in `allow` too",
+            ),
+        );
+    }
     let mut settings = Settings::read(&mut section, roots).or(base);
     if grant.is_some() && settings.allow.is_none() {
         settings.allow = Some(grant::anywhere(&place));

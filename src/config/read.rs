@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::apart::{authorities_apart, listeners_apart, names_apart};
+use super::apart::{authorities_apart, hosts_apart, listeners_apart, names_apart};
 use super::binding::{Read, binding};
 use super::grant::{Grant, grants, nothing_more};
 use super::mistake::{ConfigError, Mistake, Place};
@@ -295,6 +295,7 @@ fn document(
     names_apart(&read, mistakes);
     if config.shared.is_some() {
         authorities_apart(&read, mistakes);
+        hosts_apart(&read, mistakes);
     }
     config.bindings = read.into_iter().filter_map(|read| read.binding).collect();
     config

@@ -359,3 +359,58 @@ fn a_page_that_rebinds_its_name_gets_nowhere_even_where_any_origin_may_be_reache
         assert_eq!(show(found), "421", "{entrance:?}");
     }
 }
+
+/// A binding called like the first label of another binding's origin does not hide that origin.
+#[test]
+fn an_origin_that_begins_with_the_name_of_another_binding_is_reached() {
+    const CONFIG: &str = r#"
+        listen = "127.0.0.1:8080"
+
+        [bindings.api]
+        origin = "https://cdn.test"
+        allow = ["files.test:8443", "*.wild.test"]
+        certificate = "c"
+
+        [bindings.payments]
+        origin = "https://api.test/v1"
+        allow = ["api.example:8443", "api.files.example"]
+        certificate = "c"
+
+        [bindings.api_files]
+        origin = "https://other.test"
+        certificate = "c"
+    "#;
+    let config = Draft::parse(Path::new("mtlsd.toml"), CONFIG.to_owned());
+    let routes = Routes::new(&config.finish().unwrap().bindings);
+    let shared = tcp(Entrance::Shared, 8080);
+    for (asked, expected) in [
+        ("api", "0 cdn.test Origin"),
+        ("api.localhost", "0 cdn.test Origin"),
+        ("api.cdn.test", "0 cdn.test Name"),
+        ("api.files.test:8443", "0 files.test:8443 Name"),
+        ("api.test", "1 api.test Origin"),
+        ("API.Test", "1 api.test Origin"),
+        ("payments.api.test", "1 api.test Name"),
+        ("api.example:8443", "1 api.example:8443 Name"),
+        ("api.files.example", "1 api.files.example Name"),
+        ("api-files", "2 other.test Origin"),
+        // Neither a wildcard nor another port is reached by a Host field.
+        ("api.a.wild.test", "421"),
+        ("api.example", "421"),
+        ("api.nowhere.test", "421"),
+    ] {
+        let host = AuthorityRef::parse(asked).unwrap();
+        assert_eq!(
+            show(routes.find(shared, Asked::Host(Some(host)))),
+            expected,
+            "{asked}"
+        );
+        // A URL with this authority means the same binding.
+        let asked = Asked::Url {
+            https: false,
+            authority: host,
+        };
+        let by_url = show(routes.find(shared, asked));
+        assert_eq!(by_url[..1], expected[..1], "{host:?}");
+    }
+}

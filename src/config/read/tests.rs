@@ -284,6 +284,108 @@ fn a_wildcard_is_claimed_once_as_well() {
     assert_eq!(report(apart), "no mistake");
 }
 
+/// On the shared listener, what stands for one binding is no origin of another.
+#[test]
+fn a_host_of_one_binding_is_no_authority_of_another() {
+    let config = |api: &str, payments: &str| {
+        format!(
+            "listen = \"localhost:1\"\n[bindings.api]\n{api}\ncertificate = \"c\"\n[bindings.payments]\n{payments}\ncertificate = \"c\"\n"
+        )
+    };
+    let cdn = "origin = \"https://cdn.test\"";
+    for (api, payments, place, what) in [
+        (
+            "host = \"api.test\"",
+            "origin = \"https://api.test\"",
+            "4:8",
+            "`api.test` stands for `api`",
+        ),
+        (
+            "host = [\"api\", \"API.Test\"]",
+            "origin = \"https://api.test:8443/v1\"",
+            "4:16",
+            "`api.test` stands for `api`",
+        ),
+        (
+            "host = \"my_api.test\"",
+            "allow = [\"x.test\", \"my-api.test:8443\"]",
+            "4:8",
+            "`my-api.test` stands for `api`",
+        ),
+        (
+            "host = \"10.0.0.7\"",
+            "origin = \"https://10.0.0.7\"",
+            "4:8",
+            "`10.0.0.7` stands for `api`",
+        ),
+        // The default is the binding's name.
+        (
+            "",
+            "origin = \"https://api\"",
+            "2:11",
+            "`api` stands for `api`",
+        ),
+        (
+            "",
+            "origin = \"https://api.localhost:8443\"",
+            "2:11",
+            "`api.localhost` stands for `api`",
+        ),
+        (
+            "",
+            "allow = \"api.cdn.test\"",
+            "2:11",
+            "`api.cdn.test` means `cdn.test` of `api`",
+        ),
+        (
+            "allow = \"files.test:8443\"",
+            "origin = \"https://api.files.test:8443\"",
+            "2:11",
+            "`api.files.test:8443` means `files.test` of `api`",
+        ),
+    ] {
+        let text = config(&format!("{cdn}\n{api}"), payments);
+        let found = summary(&report(&text));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let expected = format!("mtlsd.toml:{place}: {what} and is also an origin of `payments` / ");
+        assert!(found[0].starts_with(&expected), "{found:?}");
+        // On listeners of their own nothing is ambiguous.
+        let apart = text
+            .replace("listen = \"localhost:1\"\n", "")
+            .replace("certificate", "listen = \"localhost:0\"\ncertificate");
+        assert_eq!(report(&apart), "no mistake");
+    }
+    for (api, payments) in [
+        ("", "origin = \"https://api.test\""),
+        ("", "origin = \"https://api.cdn.test:8443\""),
+        ("host = \"cdn.test\"", "origin = \"https://api.test\""),
+        ("host = \"api.test\"", "allow = \"*.test\""),
+    ] {
+        let text = config(&format!("{cdn}\n{api}"), payments);
+        assert_eq!(report(&text), "no mistake", "{text}");
+    }
+}
+
+#[test]
+fn a_server_name_needs_an_origin() {
+    let rest = "listen = \"localhost:1\"\ncertificate = \"c\"\nserver_name = \"x\"\n";
+    for (lines, expected) in [
+        ("allow = \"files.test\"", 1),
+        ("allow = \"*.test\"", 1),
+        ("origin = \"https://a.test\"", 0),
+        ("origin = \"https://a.test\"\nallow = \"b.test\"", 0),
+    ] {
+        let found = summary(&report(&format!("[bindings.a]\n{rest}{lines}\n")));
+        assert_eq!(found.len(), expected, "{found:?}");
+        assert!(
+            found.iter().all(|line| line.starts_with(
+                "mtlsd.toml:4:15: `server_name` requires `origin` / "
+            )),
+            "{found:?}"
+        );
+    }
+}
+
 #[test]
 fn all_mistakes_are_reported_in_one_go_in_the_order_of_the_file() {
     let text = "workers = 0\n[log]\nlevel = 3\n[bindings.a]\nlisten = \"nowhere\"\norigin = \"http://o\"\nkey = \"k\"\nvia = 1\n[bindings.b]\nlisten = \"localhost:1\"\n";
