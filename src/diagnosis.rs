@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use crate::error::{Distrust, Failure, ForwardError, Phase, Tongue};
+use crate::timestamp::rfc3339;
 use crate::tls::{Facts, Identity, Leaf};
 
 pub use answer::{may_tell, told, well};
@@ -109,7 +110,7 @@ fn distrusted(distrust: &Distrust, evidence: Evidence<'_>) -> Diagnosis {
         _ => None,
     };
     if let Some(state) = clock {
-        let now = humantime::format_rfc3339_seconds(evidence.now);
+        let now = rfc3339(evidence.now);
         return Diagnosis::new(
             "clock",
             format!(

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::timestamp::{from_seconds, rfc3339};
+
 /// Why a connection to an origin ended, as seen where it happened.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Failure {
@@ -171,8 +173,8 @@ fn unfinished(phase: Phase) -> &'static str {
 
 fn moment(before: &str, seconds: Option<u64>) -> String {
     seconds.map_or(String::new(), |seconds| {
-        let moment = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
-        format!("{before}{}", humantime::format_rfc3339_seconds(moment))
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        format!("{before}{}", rfc3339(from_seconds(seconds)))
     })
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Instant, SystemTime};
 
-use humantime::format_rfc3339_seconds;
 use tokio::sync::oneshot;
 
+use crate::timestamp::rfc3339;
 use crate::tls::Generation;
 use crate::watch::{Change, Concerned, Watcher};
 
@@ -142,7 +142,7 @@ fn look(index: usize, reloader: &mut Reloader, daemon: &mut impl Daemon) {
                 generation = generation.number(),
                 subject = leaf.subject,
                 serial = leaf.serial,
-                not_after = %format_rfc3339_seconds(leaf.not_after),
+                not_after = %rfc3339(leaf.not_after),
                 "published"
             );
         }
@@ -152,7 +152,7 @@ fn look(index: usize, reloader: &mut Reloader, daemon: &mut impl Daemon) {
             tracing::error!(
                 %binding,
                 generation = reloader.current().number(),
-                last_success = %format_rfc3339_seconds(reloader.last_success()),
+                last_success = %rfc3339(reloader.last_success()),
                 %error,
                 cause,
                 help,

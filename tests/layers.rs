@@ -15,6 +15,7 @@ const FLOORS: [&[&str]; 6] = [
         "log",
         "sys",
         "terminal",
+        "timestamp",
     ],
     &[
         "head", "route", "server", "store", "systemd", "tls", "watch",
@@ -26,11 +27,13 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Within a floor, who may use whom.
-const NEIGHBOURS: [(&str, &str); 7] = [
+const NEIGHBOURS: [(&str, &str); 9] = [
     ("log", "config"),
     ("log", "terminal"),
     ("config", "terminal"),
     ("body", "lifecycle"),
+    ("error", "timestamp"),
+    ("log", "timestamp"),
     ("store", "tls"),
     ("demo", "app"),
     ("commands", "cli"),

@@ -1,11 +1,10 @@
 //! What is said at the start: where mtlsd listens, and how to use each binding.
 
-use humantime::format_rfc3339_seconds;
-
 use crate::config::{Allowed, Binding, HostPrefix};
 use crate::reload::Reloader;
 use crate::route::Entrance;
 use crate::server::Listener;
+use crate::timestamp::rfc3339;
 
 use super::plan::Plan;
 
@@ -48,7 +47,7 @@ pub fn announce(
             origin,
             subject = leaf.subject,
             serial = leaf.serial,
-            not_after = %format_rfc3339_seconds(leaf.not_after),
+            not_after = %rfc3339(leaf.not_after),
             r#try = try_it(binding, &own, shared),
             "serving"
         );

@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 
 use crate::app::{self, Loaded, Validity};
 use crate::cli::Check;
 use crate::config::{Binding, ConfigError};
 use crate::probe::Verdict;
+use crate::timestamp::rfc3339;
 
 use super::Exit;
 use super::given::given;
@@ -170,8 +170,8 @@ fn checked(loaded: &Loaded) -> impl Iterator<Item = Checked> {
                 subject: leaf.subject.clone(),
                 issuer: leaf.issuer.clone(),
                 serial: leaf.serial.clone(),
-                not_before: format_rfc3339_seconds(leaf.not_before).to_string(),
-                not_after: format_rfc3339_seconds(leaf.not_after).to_string(),
+                not_before: rfc3339(leaf.not_before).to_string(),
+                not_after: rfc3339(leaf.not_after).to_string(),
                 days_left: left.as_secs() / (24 * 3600),
                 remarks: remarks.iter().map(ToString::to_string).collect(),
                 probe: None,

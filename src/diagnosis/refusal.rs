@@ -2,9 +2,8 @@
 
 use std::io;
 
-use humantime::format_rfc3339_seconds;
-
 use crate::error::Failure;
+use crate::timestamp::rfc3339;
 use crate::tls::{Asked, Demand, Facts, Identity, Leaf};
 
 use super::{Diagnosis, Evidence, not_tls};
@@ -191,17 +190,14 @@ pub fn reason(
     if leaf.is_expired(evidence.now) {
         return why(
             "client_certificate_expired",
-            format!("it expired at {}", format_rfc3339_seconds(leaf.not_after)),
+            format!("it expired at {}", rfc3339(leaf.not_after)),
             "renew it; mtlsd takes the new files as soon as they are there",
         );
     }
     if leaf.is_early(evidence.now) {
         return why(
             "client_certificate_not_yet_valid",
-            format!(
-                "it is valid only from {}",
-                format_rfc3339_seconds(leaf.not_before)
-            ),
+            format!("it is valid only from {}", rfc3339(leaf.not_before)),
             "wait until then, have it issued again, or look at this machine's clock",
         );
     }
@@ -210,7 +206,7 @@ pub fn reason(
             "client_certificate_expired_there",
             format!(
                 "by the origin's clock it is expired, by this machine's it is valid until {}",
-                format_rfc3339_seconds(leaf.not_after)
+                rfc3339(leaf.not_after)
             ),
             "compare the clocks of this machine and of the origin",
         );

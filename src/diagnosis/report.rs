@@ -3,10 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 
 use crate::error::{Failure, ForwardError};
+use crate::timestamp::rfc3339;
 use crate::tls::{Facts, Identity, Leaf};
 
 use super::{Diagnosis, Evidence};
@@ -74,8 +74,8 @@ impl From<&Leaf> for Certificate {
             subject: leaf.subject.clone(),
             issuer: leaf.issuer.clone(),
             serial: leaf.serial.clone(),
-            not_before: format_rfc3339_seconds(leaf.not_before).to_string(),
-            not_after: format_rfc3339_seconds(leaf.not_after).to_string(),
+            not_before: rfc3339(leaf.not_before).to_string(),
+            not_after: rfc3339(leaf.not_after).to_string(),
         }
     }
 }

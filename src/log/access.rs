@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 
+use crate::timestamp::{from_seconds, rfc3339};
+
 use super::plain;
 use super::sink::Sink;
 
@@ -164,8 +166,8 @@ impl Access {
         let (mut second, mut text) = self.second.get();
         if second != now.as_secs() {
             second = now.as_secs();
-            let moment = UNIX_EPOCH + Duration::from_secs(second);
-            let formatted = humantime::format_rfc3339_seconds(moment).to_string();
+            let seconds = i64::try_from(second).unwrap_or(i64::MAX);
+            let formatted = rfc3339(from_seconds(seconds)).to_string();
             // "2026-11-23T21:22:08Z" without its Z; a clock beyond the year 9999 is cut.
             for (to, from) in text.iter_mut().zip(formatted.bytes()) {
                 *to = from;

@@ -125,9 +125,17 @@ impl fmt::Display for Header {
             Kind::Authority => "authority",
         };
         writeln!(f, "Kind: {kind}")?;
-        writeln!(f, "Created on: {}", format_rfc3339(self.created))?;
+        writeln!(
+            f,
+            "Created on: {}",
+            format_rfc3339(self.created.max(SystemTime::UNIX_EPOCH))
+        )?;
         if let Some(replaced) = self.replaced {
-            writeln!(f, "Replaced on: {}", format_rfc3339(replaced))?;
+            writeln!(
+                f,
+                "Replaced on: {}",
+                format_rfc3339(replaced.max(SystemTime::UNIX_EPOCH))
+            )?;
         }
         Ok(())
     }

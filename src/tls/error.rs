@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use humantime::format_rfc3339_seconds;
+use crate::timestamp::rfc3339;
 
 use super::unusable::Unusable;
 
@@ -103,7 +103,7 @@ pub enum LoadError {
         key: PathBuf,
     },
     /// The certificate's time is over.
-    #[error("the certificate in {} expired at {}", path.display(), format_rfc3339_seconds(*not_after))]
+    #[error("the certificate in {} expired at {}", path.display(), rfc3339(*not_after))]
     Expired {
         /// The file.
         path: PathBuf,
@@ -111,7 +111,7 @@ pub enum LoadError {
         not_after: SystemTime,
     },
     /// The certificate's time has not come.
-    #[error("the certificate in {} is valid only from {}", path.display(), format_rfc3339_seconds(*not_before))]
+    #[error("the certificate in {} is valid only from {}", path.display(), rfc3339(*not_before))]
     NotYetValid {
         /// The file.
         path: PathBuf,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::Source;
+use crate::timestamp::from_seconds;
 
 use super::chain::{ChainError, order};
 use super::error::{Input, LoadError};
@@ -162,8 +163,8 @@ impl Leaf {
             subject: certificate.subject().to_string(),
             issuer: certificate.issuer().to_string(),
             serial: hex(certificate.raw_serial()),
-            not_before: moment(validity.not_before.timestamp()),
-            not_after: moment(validity.not_after.timestamp()),
+            not_before: from_seconds(validity.not_before.timestamp()),
+            not_after: from_seconds(validity.not_after.timestamp()),
         })
     }
 
@@ -224,14 +225,6 @@ fn ends_at(chain: &[CertificateDer<'_>]) -> Option<(Vec<u8>, String)> {
     let issuer = last.issuer();
     (issuer.as_raw() != last.subject().as_raw())
         .then(|| (issuer.as_raw().to_vec(), issuer.to_string()))
-}
-
-fn moment(seconds: i64) -> SystemTime {
-    let distance = Duration::from_secs(seconds.unsigned_abs());
-    match seconds >= 0 {
-        true => SystemTime::UNIX_EPOCH + distance,
-        false => SystemTime::UNIX_EPOCH - distance,
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use humantime::format_rfc3339_seconds;
+use crate::timestamp::rfc3339;
 
 /// Something about an identity that somebody should look at, before it becomes a failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ impl fmt::Display for Remark {
             Self::NearExpiry(moment) => write!(
                 f,
                 "four fifths of the certificate's lifetime are over, it ends at {}; is its renewal working?",
-                format_rfc3339_seconds(*moment)
+                rfc3339(*moment)
             ),
             Self::PublicKeyFile(path) => write!(
                 f,

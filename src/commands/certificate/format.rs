@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use humantime::format_rfc3339_seconds;
 use serde::Serialize;
 
 use crate::store::{CertificateName, Entry, Kind};
+use crate::timestamp::rfc3339;
 
 /// What `--json` prints. The names are those of the API behind Wrangler, where it has one; its
 /// shape is an interface.
@@ -109,8 +109,7 @@ fn print_fields(entry: &Entry) {
 }
 
 fn moment(time: SystemTime) -> String {
-    // Nothing that was valid before 1970 is of any use now, and humantime knows nothing earlier.
-    format_rfc3339_seconds(time.max(SystemTime::UNIX_EPOCH)).to_string()
+    rfc3339(time).to_string()
 }
 
 /// `1/31/2025`, as Wrangler writes it for Americans.
@@ -118,7 +117,8 @@ fn date(time: SystemTime) -> String {
     let moment = moment(time);
     let mut parts = moment
         .split(['-', 'T'])
-        .map(|part| part.trim_start_matches('0'));
+        .map(|part| part.trim_start_matches('0'))
+        .map(|part| if part.is_empty() { "0" } else { part });
     match (parts.next(), parts.next(), parts.next()) {
         (Some(year), Some(month), Some(day)) => format!("{month}/{day}/{year}"),
         _ => moment,
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(at(1_738_281_600), "1/31/2025");
         assert_eq!(
             date(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
-            "1/1/1970"
+            "12/31/1969"
         );
     }
 }
