@@ -9,6 +9,8 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::terminal;
 
+use super::finding::{Finding, Severity, SourceText};
+
 /// Where in the file something stands, in bytes; nowhere when it came from the command line.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Place(Option<Range<usize>>);
@@ -17,6 +19,11 @@ impl Place {
     /// These bytes of the file.
     pub fn at(span: Range<usize>) -> Self {
         Self(Some(span))
+    }
+
+    /// The first byte; `None` for what is in no file.
+    pub(super) fn start(&self) -> Option<usize> {
+        self.0.as_ref().map(|span| span.start)
     }
 }
 
@@ -103,6 +110,19 @@ impl ConfigError {
     /// The messages alone, in the order of the file.
     pub fn messages(&self) -> impl Iterator<Item = &str> {
         self.mistakes.iter().map(|mistake| mistake.message.as_str())
+    }
+
+    /// What is wrong, for programs, in the order of the file.
+    pub fn findings(&self) -> Vec<Finding> {
+        let source = SourceText {
+            path: self.path.clone(),
+            text: self.text.clone(),
+        };
+        let finding = |mistake: &Mistake| {
+            let (message, help) = (mistake.message.as_str(), mistake.help.clone());
+            source.finding(Severity::Error, &mistake.place, message, help)
+        };
+        self.mistakes.iter().map(finding).collect()
     }
 
     /// The mistakes with carets, for a terminal when stderr is one.

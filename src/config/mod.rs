@@ -9,6 +9,7 @@ mod authority;
 mod binding;
 mod defaults;
 mod find;
+mod finding;
 mod flags;
 mod grant;
 pub mod keys;
@@ -33,6 +34,7 @@ use http::HeaderValue;
 
 pub use authority::{Authority, AuthorityRef, HTTPS};
 pub use find::{FindError, find};
+pub use finding::{Finding, Severity, SourceText};
 pub use flags::Flags;
 pub use listen::Listen;
 pub use mistake::{ConfigError, Mistake, Place};

@@ -106,6 +106,17 @@ fn is_toml(path: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
 }
 
+/// The table that `text` is, as far as it can be read: JSON where the path says so, else TOML.
+pub(super) fn any_table<'t>(path: &Path, text: &'t str) -> Option<DeTable<'t>> {
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension == "json" || extension == "jsonc");
+    match is_json {
+        true => json_table(text, &mut Vec::new()),
+        false => Some(DeTable::parse_recoverable(text).0.into_inner()),
+    }
+}
+
 fn toml_table<'t>(text: &'t str, mistakes: &mut Vec<Mistake>) -> Option<DeTable<'t>> {
     match DeTable::parse(text) {
         Ok(table) => Some(table.into_inner()),
