@@ -7,6 +7,7 @@
 mod accept;
 mod fields;
 mod kept;
+mod upgrade;
 
 use std::net::IpAddr;
 
@@ -22,6 +23,7 @@ use crate::config::{self, HeaderPolicy, HostHeader};
 pub use accept::prefers_json;
 pub use fields::Fields;
 pub use kept::Kept;
+pub use upgrade::{accepted, offered, switch};
 
 /// What is known about a request besides its head.
 pub struct Sender {
@@ -143,87 +145,40 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// The target of the request to the origin: the path and query of `uri` behind `base_path`.
+/// The target of the request to the origin: the path and query of `uri` behind `base_path`. Never
+/// empty (RFC 9112 section 3.2.1): a URL without a path means `/`.
 pub fn target(uri: &Uri, base_path: &str) -> Uri {
-    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    if base_path.is_empty() || path == "*" {
-        return match uri.path_and_query() {
-            // Shares the bytes that were received.
-            Some(path) => Uri::from(path.clone()),
-            None => Uri::from_static("/"),
-        };
-    }
-    let joined = match path.starts_with('/') {
-        true => format!("{base_path}{path}"),
-        false => format!("{base_path}/{path}"),
+    let Some(path) = uri.path_and_query() else {
+        return Uri::from_static("/");
     };
+    let text = path.as_str();
+    let base_path = if text == "*" { "" } else { base_path };
+    // `Uri::path` of what has no scheme is empty where nothing was written before `?` or `#`.
+    let is_whole = text.starts_with('/') || text == "*";
+    let is_written = !Uri::from(path.clone()).path().is_empty();
+    if base_path.is_empty() && is_whole && is_written {
+        // Shares the bytes that were received.
+        return Uri::from(path.clone());
+    }
+    let slash = if text.starts_with('/') { "" } else { "/" };
     // Both halves were valid; a head that is too long for a Uri is refused on reading.
-    Uri::try_from(joined).unwrap_or_else(|_| uri.clone())
-}
-
-/// What a client offers to switch to, of what can be passed on: not HTTP/2 (RFC 9113 section 3.1
-/// has done away with that), which some clients offer with every request.
-pub fn offered(headers: &HeaderMap, fields: Fields, version: http::Version) -> Option<HeaderValue> {
-    if !(fields.upgrade && fields.names_others) {
-        return None;
-    }
-    let asks = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    if version != http::Version::HTTP_11 || !asks {
-        return None;
-    }
-    let protocols: Vec<&str> = list(headers, &UPGRADE)
-        .filter(|protocol| {
-            let name = protocol.split('/').next().unwrap_or_default();
-            !protocol.is_empty()
-                && !["h2c", "h2"].contains(&name)
-                && !protocol.starts_with("HTTP/2")
-        })
-        .collect();
-    match protocols.is_empty() {
-        true => None,
-        false => HeaderValue::from_str(&protocols.join(", ")).ok(),
-    }
-}
-
-/// The protocol that a 101 switches to, if it is one that was `offered`.
-pub fn accepted(headers: &HeaderMap, offered: &HeaderValue) -> Option<HeaderValue> {
-    let agrees = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    let mut chosen = headers.get_all(UPGRADE).iter();
-    let protocol = chosen.next()?;
-    let offers = offered.to_str().ok()?.split(',').map(str::trim);
-    let mut offers = offers.filter(|offer| {
-        protocol
-            .to_str()
-            .is_ok_and(|protocol| offer.eq_ignore_ascii_case(protocol))
-    });
-    (agrees && chosen.next().is_none() && offers.next().is_some()).then(|| protocol.clone())
-}
-
-/// Says in the head of a 101 what the connection switches to.
-pub fn switch(headers: &mut HeaderMap, protocol: HeaderValue) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, protocol);
+    Uri::try_from(format!("{base_path}{slash}{text}")).unwrap_or_else(|_| uri.clone())
 }
 
 /// Whether this is the head of a gRPC call.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers
-        .get(CONTENT_TYPE)
-        .map_or(&[][..], HeaderValue::as_bytes);
-    let Some(rest) = kind.strip_prefix(b"application/grpc") else {
-        return false;
-    };
-    // `application/grpc-web` is made for HTTP/1.1.
-    matches!(rest.first(), None | Some(b'+' | b';'))
+    headers.get_all(CONTENT_TYPE).iter().any(|kind| {
+        let rest = kind.as_bytes().strip_prefix(b"application/grpc");
+        // `application/grpc-web` is made for HTTP/1.1.
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
 }
 
 /// Whether the client waits to be told to send its body (RFC 9110 section 10.1.1).
 pub fn expects_continue(headers: &HeaderMap, fields: Fields, version: http::Version) -> bool {
     fields.expect
         && version >= http::Version::HTTP_11
-        && headers
-            .get(EXPECT)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        && list(headers, &EXPECT).any(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -235,7 +190,7 @@ enum Direction {
 fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields, direction: Direction) {
     if fields.names_others {
         let named: Vec<HeaderName> = connection_options(headers)
-            .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
+            .filter_map(|option| HeaderName::from_bytes(option).ok())
             .filter(|name| !is_end_to_end(name))
             .collect();
         for name in named {
@@ -291,38 +246,38 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     )
 }
 
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// The elements of `Connection`.
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     list(headers, &CONNECTION)
 }
 
-/// The elements of a field that is a list (RFC 9110 section 5.6.1).
-fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+/// Whether `Connection` has this option.
+fn names_option(headers: &HeaderMap, name: &str) -> bool {
+    connection_options(headers).any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// The elements of a field that is a list (RFC 9110 section 5.6.1), of all of its lines.
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
     list(headers, &TE).any(|coding| {
-        coding
-            .split(';')
-            .next()
-            .is_some_and(|name| name.trim().eq_ignore_ascii_case("trailers"))
+        let name = coding.split(|byte| *byte == b';').next();
+        name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     })
 }
 
 /// Adds what RFC 7239 and its forerunners say about the client.
 fn add_forwarded(headers: &mut HeaderMap, sender: &Sender) {
     let mut add = |name: HeaderName, value: String| {
-        let earlier = headers.get(&name).and_then(|value| value.to_str().ok());
-        let value = match earlier {
-            Some(earlier) => format!("{earlier}, {value}"),
-            None => value,
-        };
-        if let Ok(value) = HeaderValue::try_from(value) {
+        let earlier = headers.get_all(&name).iter().map(HeaderValue::as_bytes);
+        let lines: Vec<&[u8]> = earlier.chain([value.as_bytes()]).collect();
+        if let Ok(value) = HeaderValue::from_bytes(&lines.join(&b", "[..])) {
             headers.insert(name, value);
         }
     };
@@ -397,6 +352,7 @@ mod tests {
             forwarded: false,
             via: false,
             rewrite_location: true,
+            rewrite_cookies: false,
         }
     }
 
@@ -610,13 +566,21 @@ mod tests {
             ("http://a.example", "", "/"),
             ("http://a.example", "/v1", "/v1/"),
             ("*", "/v1", "*"),
+            ("*", "", "*"),
+            ("http://a.example#x", "", "/"),
+            ("http://a.example#x", "/v1", "/v1/"),
+            ("http://a.example?x", "", "/?x"),
+            ("http://a.example?", "", "/?"),
+            ("http://a.example?x#y", "", "/?x"),
+            ("http://a.example?x", "/v1", "/v1/?x"),
+            ("http://a.example/#x", "", "/"),
+            ("http://a.example:80#?", "", "/"),
+            ("/#x", "", "/"),
         ];
         for (uri, base, expected) in cases {
-            assert_eq!(
-                target(&uri.parse().unwrap(), base).to_string(),
-                expected,
-                "{uri}"
-            );
+            let target = target(&uri.parse().unwrap(), base);
+            assert_eq!(target.to_string(), expected, "{uri}");
+            assert!(!target.path().is_empty(), "{uri}");
         }
     }
 }

@@ -341,7 +341,8 @@ fn protocols_switch_only_when_both_sides_say_so() {
             tls.flush()?;
         }
     });
-    let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, ""));
+    let upgrades = "upgrades = [\"echo\", \"other\"]";
+    let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, upgrades));
     let ask = |path: &str, fields: &str| {
         let mut client = Client::connect(daemon.address("b"));
         client.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());

@@ -24,4 +24,5 @@ mod routing;
 mod smuggling;
 mod store;
 mod terminal;
+mod tunnels;
 mod verification;

@@ -264,7 +264,7 @@ fn plain_http_inside_a_tunnel_to_port_80() {
     assert_eq!(answer.status, 421);
     assert!(
         answer.body.starts_with(
-            "mtlsd: a request inside a tunnel to localhost:80 must be for http://localhost\n"
+            "mtlsd: a request inside a CONNECT tunnel to localhost:80 must be for http://localhost:80/\n"
         ),
         "{answer:?}"
     );

@@ -25,6 +25,7 @@ pub const POST_QUANTUM: bool = true;
 pub const VIA: bool = true;
 pub const FORWARDED: bool = false;
 pub const REWRITE_LOCATION: bool = true;
+pub const REWRITE_COOKIES: bool = false;
 pub const ALLOW_PRIVATE: bool = false;
 pub const EXPOSE: bool = false;
 pub const LOG: LogSettings = LogSettings {

@@ -53,6 +53,7 @@ pub const COMMON: &[&str] = &[
     "connect_to",
     "expose",
     "allow_web_origins",
+    "upgrades",
     "allow_private",
     "header_timeout",
     "client_idle_timeout",
@@ -71,6 +72,7 @@ pub const COMMON: &[&str] = &[
     "via",
     "details",
     "rewrite_location",
+    "rewrite_cookies",
 ];
 
 /// Everything a binding can have.

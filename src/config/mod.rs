@@ -23,6 +23,7 @@ mod section;
 mod settings;
 mod stored;
 mod tls;
+mod upgrade;
 mod web_origin;
 mod wrangler;
 
@@ -44,6 +45,7 @@ pub use read::Draft;
 pub use roots::{Given, Texts};
 pub use stored::{CertificateId, StorePath};
 pub use tls::{Pin, SubjectName, TlsPolicy, TlsVersion};
+pub use upgrade::UpgradeProtocol;
 pub use web_origin::{WebOrigin, WebOrigins};
 pub use wrangler::Project;
 
@@ -164,6 +166,8 @@ pub struct Binding {
     pub expose: bool,
     /// Which web pages may use it.
     pub web_origins: WebOrigins,
+    /// The protocols that clients may switch to.
+    pub upgrades: Vec<UpgradeProtocol>,
     /// Whether wildcards of `allow` may lead to private addresses.
     pub allow_private: bool,
     /// How long its clients may take.
@@ -250,8 +254,10 @@ pub struct HeaderPolicy {
     pub forwarded: bool,
     /// Whether to add `Via`.
     pub via: bool,
-    /// Whether a `Location` within the origin becomes a path.
+    /// Whether the origin's own URLs in header fields lead back to mtlsd.
     pub rewrite_location: bool,
+    /// Whether the origin's cookies are made acceptable for a plain-HTTP listener.
+    pub rewrite_cookies: bool,
 }
 
 impl Binding {

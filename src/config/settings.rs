@@ -14,7 +14,7 @@ use super::section::{Found, Section};
 use super::{
     Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, Details, HeaderPolicy,
     HostHeader, Limits, Pin, Places, Protocol, Retry, Source, SubjectName, Timeouts, TlsPolicy,
-    TlsVersion, Trust, WebOrigin, WebOrigins, defaults, keys,
+    TlsVersion, Trust, UpgradeProtocol, WebOrigin, WebOrigins, defaults, keys,
 };
 
 /// The keys that [defaults] and a binding share; `None` where the user left one out.
@@ -34,6 +34,7 @@ pub struct Settings {
     pub connect_to: Option<Found<ConnectTo>>,
     pub expose: Option<Found<bool>>,
     pub web_origins: Option<WebOrigins>,
+    pub upgrades: Option<Vec<Found<UpgradeProtocol>>>,
     pub allow_private: Option<Found<bool>>,
     pub header_timeout: Option<Found<Duration>>,
     pub client_idle_timeout: Option<Found<Duration>>,
@@ -52,6 +53,7 @@ pub struct Settings {
     pub via: Option<Found<bool>>,
     pub details: Option<Found<Details>>,
     pub rewrite_location: Option<Found<bool>>,
+    pub rewrite_cookies: Option<Found<bool>>,
 }
 
 impl Settings {
@@ -85,6 +87,7 @@ impl Settings {
             }),
             expose: section.boolean("expose"),
             web_origins: web_origins(section),
+            upgrades: section.list("upgrades", UpgradeProtocol::parse),
             allow_private: section.boolean("allow_private"),
             header_timeout: section.duration("header_timeout"),
             client_idle_timeout: section.duration("client_idle_timeout"),
@@ -103,6 +106,7 @@ impl Settings {
             via: section.boolean("via"),
             details: section.word("details", &details),
             rewrite_location: section.boolean("rewrite_location"),
+            rewrite_cookies: section.boolean("rewrite_cookies"),
         }
     }
 
@@ -127,6 +131,7 @@ impl Settings {
             connect_to: self.connect_to.or_else(|| base.connect_to.clone()),
             expose: self.expose.or_else(|| base.expose.clone()),
             web_origins: self.web_origins.or_else(|| base.web_origins.clone()),
+            upgrades: self.upgrades.or_else(|| base.upgrades.clone()),
             allow_private: self.allow_private.or_else(|| base.allow_private.clone()),
             header_timeout: self.header_timeout.or_else(|| base.header_timeout.clone()),
             client_idle_timeout: self
@@ -161,6 +166,9 @@ impl Settings {
             rewrite_location: self
                 .rewrite_location
                 .or_else(|| base.rewrite_location.clone()),
+            rewrite_cookies: self
+                .rewrite_cookies
+                .or_else(|| base.rewrite_cookies.clone()),
         }
     }
 
@@ -188,6 +196,10 @@ impl Settings {
             connect_to: self.connect_to.map(|found| found.value),
             expose: value_or(self.expose, defaults::EXPOSE),
             web_origins: self.web_origins.unwrap_or(WebOrigins::Own),
+            upgrades: match self.upgrades {
+                Some(listed) => values(Some(listed)),
+                None => UpgradeProtocol::defaults(),
+            },
             allow_private: value_or(self.allow_private, defaults::ALLOW_PRIVATE),
             patience: ClientPatience {
                 header: value_or(self.header_timeout, defaults::HEADER_TIMEOUT),
@@ -215,6 +227,7 @@ impl Settings {
                 forwarded: value_or(self.forwarded, defaults::FORWARDED),
                 via: value_or(self.via, defaults::VIA),
                 rewrite_location: value_or(self.rewrite_location, defaults::REWRITE_LOCATION),
+                rewrite_cookies: value_or(self.rewrite_cookies, defaults::REWRITE_COOKIES),
             },
             details: value_or(self.details, defaults::DETAILS),
             places: Places::default(),

@@ -1,14 +1,40 @@
 //! What a request says about where it goes and how it is framed. Whatever two parsers could read
 //! differently is refused here.
 
+use std::fmt;
+
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 
-use crate::config::AuthorityRef;
+use crate::config::{AuthorityRef, HTTPS};
 use crate::error::ForwardError;
 use crate::head::Fields;
 use crate::route::Asked;
+
+/// The authority of a CONNECT request, which every request inside its tunnel must name.
+#[derive(Debug)]
+pub struct Tunnel {
+    host: Box<str>,
+    port: u16,
+}
+
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Tunnel {
+    /// Whether a request inside the tunnel may name `authority`.
+    fn covers(&self, authority: &AuthorityRef<'_>) -> bool {
+        authority.host().eq_ignore_ascii_case(&self.host)
+            && authority.port().unwrap_or(HTTP) == self.port
+    }
+}
 
 /// What matters of a request's head, borrowed from it.
 pub struct Message<'a> {
@@ -21,14 +47,14 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// What the message names when it came through a tunnel to the host `tunnel`, or through none.
-    /// Inside a tunnel it must be that host: a client that was let through to one origin does not
-    /// get to another.
+    /// Returns what the message names, given the CONNECT tunnel it came through, if any. Inside a
+    /// tunnel it must name the tunnel's host and port: a client admitted to one origin does not
+    /// reach another.
     ///
     /// # Errors
     ///
-    /// [`ForwardError::Misdirected`].
-    pub fn inside(&self, tunnel: Option<&str>) -> Result<Asked<'a>, ForwardError> {
+    /// Returns [`ForwardError::Misdirected`] if it names another host or port.
+    pub fn inside(&self, tunnel: Option<&Tunnel>) -> Result<Asked<'a>, ForwardError> {
         let Some(tunnel) = tunnel else {
             return Ok(self.asked);
         };
@@ -41,31 +67,25 @@ impl<'a> Message<'a> {
             Asked::Url { .. } | Asked::Host(None) => None,
         };
         match named {
-            Some(authority)
-                if authority.host().eq_ignore_ascii_case(tunnel)
-                    && matches!(authority.port(), None | Some(80)) =>
-            {
-                Ok(Asked::Url {
-                    https: false,
-                    authority,
-                })
-            }
+            Some(authority) if tunnel.covers(&authority) => Ok(Asked::Url {
+                https: false,
+                authority,
+            }),
             _ => Err(ForwardError::Misdirected(format!(
-                "a request inside a tunnel to {tunnel}:80 must be for http://{tunnel}"
+                "a request inside a CONNECT tunnel to {tunnel} must be for http://{tunnel}/"
             ))),
         }
     }
 
-    /// Whether this is a CONNECT to port 80, in which a client speaks plain HTTP.
-    pub fn is_plain_tunnel(&self) -> bool {
-        matches!(self.asked, Asked::Url { authority, .. } if authority.port() == Some(80))
-    }
-
-    /// The host that is named; empty when none is.
-    pub fn host(&self) -> &'a str {
+    /// Returns the tunnel that a CONNECT request opens; `None` for a port at which clients speak
+    /// TLS, and for a target without a port.
+    pub fn tunnel(&self) -> Option<Tunnel> {
         match self.asked {
-            Asked::Url { authority, .. } | Asked::Host(Some(authority)) => authority.host(),
-            Asked::Host(None) => "",
+            Asked::Url { authority, .. } => Some(Tunnel {
+                host: authority.host().into(),
+                port: authority.port().filter(|port| *port != HTTPS)?,
+            }),
+            Asked::Host(_) => None,
         }
     }
 
@@ -84,7 +104,15 @@ impl<'a> Message<'a> {
         let connect = head.method == Method::CONNECT;
         let (asked, text) = match (uri.scheme_str(), uri.authority()) {
             // RFC 9113 section 8.3.1: `:authority` is what Host is in HTTP/1.
-            (_, authority) if head.version == Version::HTTP_2 && !connect => {
+            (scheme, authority) if head.version == Version::HTTP_2 && !connect => {
+                if !matches!(scheme, None | Some("http" | "https")) {
+                    return Err(ForwardError::BadRequest(
+                        "the URL's scheme is neither http nor https",
+                    ));
+                }
+                if !is_path(head) {
+                    return Err(ForwardError::BadRequest("the :path is not a path"));
+                }
                 let named = authority.map(|authority| {
                     let text = authority.as_str();
                     AuthorityRef::parse(text).map(|authority| (text, authority))
@@ -136,8 +164,7 @@ impl<'a> Message<'a> {
                 ));
             }
             (None, None) => {
-                let asterisk = uri.path() == "*" && head.method == Method::OPTIONS;
-                if !asterisk && !uri.path().starts_with('/') {
+                if !is_path(head) {
                     return Err(ForwardError::BadRequest(
                         "the request target is neither a path nor a URL",
                     ));
@@ -157,6 +184,12 @@ impl<'a> Message<'a> {
             chunked,
         })
     }
+}
+
+/// Whether the target is an absolute path, or the asterisk of OPTIONS (RFC 9112 section 3.2).
+fn is_path(head: &Parts) -> bool {
+    let path = head.uri.path();
+    path.starts_with('/') || (path == "*" && head.method == Method::OPTIONS)
 }
 
 /// The one `Host` field (RFC 9112 section 3.2).
@@ -197,6 +230,8 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, ForwardError> {
     }
 }
 
+/// Port of an http URL that names none.
+const HTTP: u16 = 80;
 /// Bytes of a method; the longest that is registered has 17.
 const LONGEST_METHOD: usize = 64;
 

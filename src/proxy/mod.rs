@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::body::Upload;
-use crate::config::{Binding, Details, HeaderPolicy, WebOrigins};
+use crate::config::{Binding, Details, HeaderPolicy, UpgradeProtocol, WebOrigins};
 use crate::error::ForwardError;
 use crate::head::{self, Fields};
 use crate::log::Access;
@@ -32,7 +32,7 @@ use crate::route::{Arrival, By, Routes};
 use crate::server::Client;
 use crate::upstream::{Lease, Manner, Outbound, Upstream};
 
-use message::Message;
+use message::{Message, Tunnel};
 use ready::Ready;
 use record::{InFlight, Record};
 use relay::Relayed;
@@ -54,6 +54,7 @@ pub struct Service {
     base_path: String,
     headers: HeaderPolicy,
     web_origins: WebOrigins,
+    upgrades: Box<[UpgradeProtocol]>,
     body_timeout: Duration,
     most_in_flight: usize,
     brief: bool,
@@ -65,8 +66,8 @@ pub struct Service {
 enum Departure {
     /// Send it. Boxed, because hyper moves about what holds this.
     Request(Box<Ready>),
-    /// Open a tunnel to this host, in which plain HTTP is spoken.
-    Tunnel(Rc<str>),
+    /// Open this tunnel, in which plain HTTP is spoken.
+    Tunnel(Rc<Tunnel>),
 }
 
 /// What became of a request.
@@ -75,8 +76,8 @@ enum Passed {
     Answer(response::Parts, Incoming, Relayed),
     /// The origin switches protocols.
     Switch(response::Parts, OnUpgrade, Lease),
-    /// A tunnel to this host, in which plain HTTP is spoken.
-    Tunnel(Rc<str>),
+    /// A tunnel in which plain HTTP is spoken.
+    Tunnel(Rc<Tunnel>),
 }
 
 /// Where a request came from.
@@ -86,8 +87,8 @@ pub struct From {
     pub arrival: Arrival,
     /// The client's address; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
-    /// The host of the CONNECT tunnel it came through.
-    pub tunnel: Option<Rc<str>>,
+    /// The CONNECT tunnel it came through.
+    pub tunnel: Option<Rc<Tunnel>>,
 }
 
 impl Service {
@@ -99,6 +100,7 @@ impl Service {
             base_path: origin.map_or(String::new(), |origin| origin.base_path.to_string()),
             headers: binding.headers.clone(),
             web_origins: binding.web_origins.clone(),
+            upgrades: binding.upgrades.clone().into(),
             body_timeout: binding.timeouts.body,
             most_in_flight: binding.limits.requests_in_flight.get(),
             brief: binding.details == Details::Brief,
@@ -170,7 +172,7 @@ impl Proxy {
             let mut departure = self.depart(&from, request, &mut record);
             let passed = match &mut departure {
                 Ok(Departure::Request(ready)) => ready.forward(&client, &mut record).await,
-                Ok(Departure::Tunnel(host)) => Ok(Passed::Tunnel(Rc::clone(host))),
+                Ok(Departure::Tunnel(tunnel)) => Ok(Passed::Tunnel(Rc::clone(tunnel))),
                 Err(error) => Err(error.clone()),
             };
             match passed {
@@ -189,10 +191,10 @@ impl Proxy {
                     tokio::task::spawn_local(async move { switch.run(&client, record).await });
                     Response::from_parts(head, ResponseBody::Empty)
                 }
-                Ok(Passed::Tunnel(host)) => {
+                Ok(Passed::Tunnel(tunnel)) => {
                     record.status = StatusCode::OK;
                     let from = From {
-                        tunnel: Some(host),
+                        tunnel: Some(tunnel),
                         ..from
                     };
                     let serving = tunnel::serve(connected, self, from, client);
@@ -224,9 +226,13 @@ impl Proxy {
         let message = Message::of(&head, fields)?;
         let asked = message.inside(from.tunnel.as_deref())?;
         let connect = head.method == Method::CONNECT;
-        if connect && !message.is_plain_tunnel() {
-            return Err(ForwardError::Connect);
-        }
+        let http2 = head.version == Version::HTTP_2;
+        // HTTP/2 has no connection that a tunnel could take over.
+        let tunnel = match connect {
+            true if http2 => return Err(ForwardError::Connect),
+            true => Some(message.tunnel().ok_or(ForwardError::Connect)?),
+            false => None,
+        };
         let route = self.routes.find(from.arrival, asked)?;
         let service = &self.services[route.binding];
         record.service = Some(Rc::clone(service));
@@ -239,17 +245,14 @@ impl Proxy {
                 &service.name,
             )?;
         }
-        if connect {
-            return Ok(Departure::Tunnel(message.host().into()));
+        if let Some(tunnel) = tunnel {
+            return Ok(Departure::Tunnel(Rc::new(tunnel)));
         }
         record.in_flight = Some(service.enter()?);
 
         let prefixed = route.by == By::Origin;
         let base_path = service.base_path(prefixed);
-        let http2 = head.version == Version::HTTP_2;
-        // A switch is offered without a body: what would follow one is another protocol's.
-        let offered =
-            head::offered(&head.headers, fields, head.version).filter(|_| incoming.is_end_stream());
+        let offered = head::offered(&head.headers, fields, head.version, &service.upgrades);
         let sender = head::Sender {
             peer: from.peer.map(|peer| peer.ip()),
             // Most policies do not repeat what the client said, and so need no copy of it.

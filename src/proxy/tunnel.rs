@@ -87,13 +87,13 @@ async fn silence(moved: &Cell<Instant>, longest: Duration, drain: Drain) {
     }
 }
 
-/// Serves the plain HTTP that is spoken inside a CONNECT tunnel to the host `from.tunnel`.
+/// Serves the plain HTTP that is spoken inside the CONNECT tunnel `from.tunnel`.
 pub async fn serve(connected: OnUpgrade, proxy: Rc<Proxy>, from: From, client: Client) {
     let socket = match connected
         .await
         .map(hyper::upgrade::Upgraded::downcast::<TokioIo<Socket>>)
     {
-        Ok(Ok(parts)) => parts.io.into_inner().begin_again(parts.read_buf),
+        Ok(Ok(parts)) => parts.io.into_inner().begin_tunnel(parts.read_buf),
         Ok(Err(_)) | Err(_) => {
             tracing::debug!("a tunnel ended before it began");
             return;

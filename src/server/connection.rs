@@ -11,13 +11,13 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::ClientPatience;
 use crate::lifecycle::{Alarm, Drain};
 
-use super::cutoff::{Ends, SLOW_PREFACE};
+use super::cutoff::{Ends, SLOW_PREFACE, TLS_IN_TUNNEL, TLS_ON_LISTENER};
 use super::io::{Activity, Socket};
 use super::{http1, http2, tidy};
 
@@ -75,8 +75,10 @@ where
         return;
     };
     socket = socket.give_back(began);
-    if version == Version::Http2 {
-        return Box::pin(http2::serve(socket, client, answer)).await;
+    match version {
+        Version::Http1 => {}
+        Version::Http2 => return Box::pin(http2::serve(socket, client, answer)).await,
+        Version::Tls => return Box::pin(reject_tls(socket, &client)).await,
     }
     let mut has_parked = false;
     while let Some(parked) = Box::pin(http1::serve(socket, &client, &answer)).await {
@@ -122,16 +124,21 @@ async fn begin(socket: &mut Socket, client: &Client) -> Option<(Bytes, Version)>
 enum Version {
     Http1,
     Http2,
+    /// No HTTP, but a TLS handshake.
+    Tls,
 }
 
 /// Reads until it is clear whether the client begins with the preface of HTTP/2 (RFC 9113
-/// section 3.4), which no request of HTTP/1 begins like.
+/// section 3.4), which no request of HTTP/1 begins like, or with a TLS record.
 async fn first_bytes(socket: &mut Socket) -> io::Result<(Bytes, Version)> {
     // Most first requests fit; the rest is read by whoever serves.
     let mut read = BytesMut::with_capacity(2048);
     loop {
         if socket.read_buf(&mut read).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if read[0] == TLS_HANDSHAKE {
+            return Ok((read.freeze(), Version::Tls));
         }
         let known = read.len().min(PREFACE.len());
         if read[..known] != PREFACE[..known] {
@@ -141,6 +148,19 @@ async fn first_bytes(socket: &mut Socket) -> io::Result<(Bytes, Version)> {
             return Ok((read.freeze(), Version::Http2));
         }
     }
+}
+
+/// Ends a connection on which the client began TLS: with an alert, which its TLS library reports.
+async fn reject_tls(mut socket: Socket, client: &Client) {
+    let reason = match client.activity.is_tunneled() {
+        true => TLS_IN_TUNNEL,
+        false => TLS_ON_LISTENER,
+    };
+    client.terms.ends.cut_off(reason, None);
+    socket.try_write(ACCESS_DENIED);
+    // Closing while the rest of its hello is unread would reset the connection, alert and all.
+    let _ = socket.shutdown().await;
+    http1::linger(socket).await;
 }
 
 /// Ready when the first byte, or the rest of the preface, has been waited for long enough.
@@ -163,4 +183,8 @@ async fn too_late(activity: &Activity, settings: &Settings, drain: Drain) {
     }
 }
 
+/// Content type of a TLS record that carries a handshake message (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+/// A TLS record with the fatal alert access_denied (RFC 8446 section 6).
+const ACCESS_DENIED: &[u8] = &[21, 3, 1, 0, 2, 2, 49];
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

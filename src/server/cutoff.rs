@@ -39,3 +39,6 @@ pub const HUGE_HEAD: &str = "its request head is larger than max_header_size";
 pub const UNREADABLE: &str = "its request cannot be read as HTTP/1.1";
 pub const FLOOD: &str = "it flooded its HTTP/2 connection";
 pub const UNLAWFUL: &str = "it broke the rules of HTTP/2";
+pub const TLS_IN_TUNNEL: &str = "it began TLS inside a CONNECT tunnel, which carries plain HTTP only: give it an http:// URL, and mtlsd adds TLS";
+pub const TLS_ON_LISTENER: &str =
+    "it began TLS on a listener for plain HTTP: give it an http:// URL, and mtlsd adds TLS";

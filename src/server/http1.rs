@@ -147,7 +147,7 @@ pub async fn idle(socket: &Socket, client: &Client) -> io::Result<()> {
 
 /// Takes what the client still sends, for a while. Closing on unread bytes resets the connection,
 /// and a client that is busy with an upload would lose the answer that told it to stop.
-async fn linger(mut socket: Socket) {
+pub async fn linger(mut socket: Socket) {
     if socket.activity().resets_at_end() {
         return;
     }

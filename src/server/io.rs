@@ -47,6 +47,7 @@ pub struct Activity {
     reset: AtomicBool,
     ambiguous: AtomicBool,
     parking: AtomicBool,
+    tunneled: bool,
     // Answers a piece of which was handed over and no further piece asked for, and when that was
     // last so.
     untaken: AtomicUsize,
@@ -113,9 +114,13 @@ impl Socket {
         self
     }
 
-    /// The same socket as a new connection that begins with `read`, which was read of it.
-    pub fn begin_again(mut self, read: Bytes) -> Self {
-        self.activity = Arc::new(Activity::new());
+    /// Returns the same socket as a new connection inside a CONNECT tunnel. It begins with `read`,
+    /// which has already been read from it.
+    pub fn begin_tunnel(mut self, read: Bytes) -> Self {
+        self.activity = Arc::new(Activity {
+            tunneled: true,
+            ..Activity::new()
+        });
         self.give_back(read)
     }
 
@@ -170,9 +175,15 @@ impl Activity {
             reset: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
             parking: AtomicBool::new(false),
+            tunneled: false,
             untaken: AtomicUsize::new(0),
             handed: AtomicU64::new(0),
         }
+    }
+
+    /// Whether the connection is a CONNECT tunnel through mtlsd.
+    pub fn is_tunneled(&self) -> bool {
+        self.tunneled
     }
 
     /// What is waited for.
