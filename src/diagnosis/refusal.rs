@@ -201,6 +201,17 @@ pub fn reason(
             "wait until then, have it issued again, or look at this machine's clock",
         );
     }
+    if let Some(issuer) = identity.expired_issuer(evidence.now) {
+        return why(
+            "client_chain_expired",
+            format!(
+                "our certificate is valid, but the certificate of the intermediate CA \"{}\" that we send with it expired at {}",
+                issuer.subject,
+                rfc3339(issuer.not_after)
+            ),
+            "replace the expired CA certificate in the file of `certificate` with the renewed one",
+        );
+    }
     if alert == EXPIRED {
         return why(
             "client_certificate_expired_there",

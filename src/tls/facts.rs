@@ -4,6 +4,7 @@
 //! after the handshake. So the IO wrapper writes down what it sees, here, and whoever has to
 //! explain a failure reads it.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,7 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 use crate::error::Failure;
 
 use super::identity::Leaf;
+use super::x509;
 
 /// The memory of one connection; shared between its IO and the requests sent on it.
 #[derive(Debug, Default)]
@@ -96,7 +98,7 @@ impl Asked {
     /// The authorities it accepts; any, when it named none.
     pub fn authorities(&self) -> Vec<String> {
         let name = |raw: &Vec<u8>| match X509Name::from_der(raw) {
-            Ok((_, name)) => name.to_string(),
+            Ok((_, name)) => x509::display(&name),
             Err(_) => "a name that cannot be read".to_owned(),
         };
         self.authorities.iter().map(name).collect()
@@ -119,11 +121,17 @@ impl Asked {
     }
 }
 
-/// Whether one of the certificates was issued by one of the authorities, by their raw names.
+/// Whether one of the certificates was issued by one of the authorities, by their names.
 fn is_by_one_of(chain: &[CertificateDer<'_>], authorities: &[&[u8]]) -> bool {
+    let canonical = |raw: &&[u8]| match X509Name::from_der(raw) {
+        Ok((_, name)) => x509::canonical(&name),
+        Err(_) => raw.to_vec(),
+    };
+    let authorities: HashSet<Vec<u8>> = authorities.iter().map(canonical).collect();
     chain.iter().any(|der| {
-        X509Certificate::from_der(der)
-            .is_ok_and(|(_, certificate)| authorities.contains(&certificate.issuer().as_raw()))
+        X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
+            authorities.contains(&x509::canonical(certificate.issuer()))
+        })
     })
 }
 

@@ -5,25 +5,28 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
+use rustls::{Error, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::X509Name;
 
 use crate::config::Source;
 use crate::timestamp::from_seconds;
 
-use super::chain::{ChainError, order};
+use super::chain::{self, ChainError, order};
 use super::error::{Input, LoadError};
 use super::inputs::Inputs;
 use super::remark::Remark;
-use super::{pem, pkcs12};
+use super::{pem, pkcs12, x509};
 
 /// A certificate chain and the key it was issued for.
 pub struct Identity {
     leaf: Leaf,
     remarks: Vec<Remark>,
-    // The raw name of whoever issued the last certificate of the chain, unless that is itself.
-    ends_at: Option<(Vec<u8>, String)>,
+    // The certificates behind the leaf, up to the end of the path.
+    issuers: Vec<Leaf>,
+    missing_issuer: Option<MissingIssuer>,
     certified: Arc<CertifiedKey>,
 }
 
@@ -78,45 +81,48 @@ impl Identity {
             .load_private_key(key.clone_key())
             .map_err(unusable)?;
         let public = signing.public_key();
-        let (chain, mut remarks) =
-            order(certificates, public.as_deref()).map_err(|error| match error {
-                ChainError::NoLeaf => mismatch(),
-                ChainError::Damaged(at, reason) => {
-                    damaged(format!("certificate {at} in it is none: {reason}"))
-                }
-            })?;
-        let leaf = Leaf::parse(&chain[0]).map_err(damaged)?;
-        remarks.extend(odd(&chain[0]));
+        let chain = order(certificates, public.as_deref(), SystemTime::now());
+        let chain = chain.map_err(|error| match error {
+            ChainError::NoLeaf => mismatch(),
+            ChainError::Damaged(at, reason) => {
+                damaged(format!("certificate {at} in it cannot be parsed: {reason}"))
+            }
+        })?;
+        let leaf = Leaf::parse(&chain.certificates[0]).map_err(damaged)?;
+        let mut remarks = chain.remarks;
+        remarks.extend(usage_remarks(&chain.certificates[0]));
         if inputs.key_is_public {
             remarks.push(Remark::PublicKeyFile(source.key.clone()));
         }
-        let certified = CertifiedKey::new(chain, signing);
-        match certified.keys_match() {
-            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-                let identity = Self {
-                    leaf,
-                    remarks,
-                    ends_at: ends_at(&certified.cert),
-                    certified: Arc::new(certified),
-                };
-                Ok((identity, key))
-            }
-            Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(mismatch()),
-            Err(error) => Err(unusable(error)),
-        }
+        let path = &chain.certificates[..chain.path];
+        let identity = Self {
+            leaf,
+            remarks,
+            issuers: path[1..]
+                .iter()
+                .filter_map(|der| Leaf::parse(der).ok())
+                .collect(),
+            missing_issuer: missing_issuer(path),
+            // The leaf is the certificate of this key: that is how `order` found it. rustls's own
+            // comparison would reject certificates that are the origin's to judge.
+            certified: Arc::new(CertifiedKey::new(chain.certificates, signing)),
+        };
+        Ok((identity, key))
     }
 
     /// What is odd about it at `now`. `roots` are authorities that this machine knows.
     pub fn remarks(&self, roots: &RootCertStore, now: SystemTime) -> Vec<Remark> {
         let mut remarks = self.remarks.clone();
-        if let Some((issuer, name)) = &self.ends_at {
-            // An anchor's name comes without the header of its SEQUENCE.
-            let known = |anchor: &TrustAnchor<'_>| {
-                issuer.ends_with(&anchor.subject) && issuer.len() - anchor.subject.len() <= 4
-            };
-            if !roots.roots.iter().any(known) {
-                remarks.push(Remark::MissingIssuer(name.clone()));
-            }
+        if let Some(issuer) = &self.missing_issuer
+            && issuer.is_likely_intermediate(roots)
+        {
+            remarks.push(Remark::MissingIssuer(issuer.name.clone()));
+        }
+        if let Some(issuer) = self.expired_issuer(now) {
+            remarks.push(Remark::IssuerExpired(
+                issuer.subject.clone(),
+                issuer.not_after,
+            ));
         }
         if self.leaf.is_near_its_end(now) {
             remarks.push(Remark::NearExpiry(self.leaf.not_after));
@@ -128,6 +134,14 @@ impl Identity {
     /// 4.2.1.12).
     pub fn is_for_clients(&self) -> bool {
         !self.remarks.contains(&Remark::NoClientAuth)
+    }
+
+    /// Returns the first intermediate CA certificate in the chain that has expired by `now`. A root
+    /// does not count: the origin has its own copy.
+    pub fn expired_issuer(&self, now: SystemTime) -> Option<&Leaf> {
+        let is_intermediate = |issuer: &&Leaf| issuer.subject != issuer.issuer;
+        let mut issuers = self.issuers.iter().filter(is_intermediate);
+        issuers.find(|issuer| issuer.is_expired(now))
     }
 
     /// Whether its certificate comes without those of intermediate authorities.
@@ -157,12 +171,12 @@ impl fmt::Debug for Identity {
 impl Leaf {
     /// Reads the DER of a certificate. The error says what the parser met.
     pub fn parse(der: &[u8]) -> Result<Self, String> {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
+        let certificate = chain::parse(der)?;
         let validity = certificate.validity();
         Ok(Self {
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
-            serial: hex(certificate.raw_serial()),
+            subject: x509::display(certificate.subject()),
+            issuer: x509::display(certificate.issuer()),
+            serial: x509::hex(certificate.raw_serial()),
             not_before: from_seconds(validity.not_before.timestamp()),
             not_after: from_seconds(validity.not_after.timestamp()),
         })
@@ -200,8 +214,8 @@ fn material(source: &Source, inputs: &Inputs) -> Result<Material, LoadError> {
     Ok((chain, key))
 }
 
-/// What is odd about the leaf itself.
-fn odd(leaf: &CertificateDer<'_>) -> Vec<Remark> {
+/// Returns what the leaf says about its use that may make an origin reject it.
+fn usage_remarks(leaf: &CertificateDer<'_>) -> Vec<Remark> {
     let mut remarks = Vec::new();
     let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
         return remarks;
@@ -212,6 +226,19 @@ fn odd(leaf: &CertificateDer<'_>) -> Vec<Remark> {
     {
         remarks.push(Remark::NoClientAuth);
     }
+    if let Ok(Some(usage)) = certificate.key_usage()
+        && !usage.value.digital_signature()
+    {
+        remarks.push(Remark::NoDigitalSignature);
+    }
+    if certificate.version().0 < 2 {
+        remarks.push(Remark::OldVersion(certificate.version().0 + 1));
+    }
+    for extension in certificate.extensions() {
+        if extension.critical && extension.parsed_extension().unsupported() {
+            remarks.push(Remark::CriticalExtension(extension.oid.to_id_string()));
+        }
+    }
     let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
     if SHA1.contains(&algorithm.as_str()) {
         remarks.push(Remark::Sha1);
@@ -219,17 +246,67 @@ fn odd(leaf: &CertificateDer<'_>) -> Vec<Remark> {
     remarks
 }
 
-/// Who issued the last certificate of `chain`, unless it issued itself.
-fn ends_at(chain: &[CertificateDer<'_>]) -> Option<(Vec<u8>, String)> {
-    let (_, last) = X509Certificate::from_der(chain.last()?).ok()?;
-    let issuer = last.issuer();
-    (issuer.as_raw() != last.subject().as_raw())
-        .then(|| (issuer.as_raw().to_vec(), issuer.to_string()))
+/// The issuer of the last certificate of a chain, whose own certificate is not in the file.
+struct MissingIssuer {
+    canonical: Vec<u8>,
+    name: String,
+    organization: Option<String>,
+    // Only CAs below a root publish where their certificate can be fetched.
+    is_published: bool,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+impl MissingIssuer {
+    /// Whether the issuer seems to be an intermediate CA. A certificate does not say whether its
+    /// issuer is a root, and for a private root there is nothing to append.
+    fn is_likely_intermediate(&self, roots: &RootCertStore) -> bool {
+        let mut is_sibling = false;
+        for anchor in &roots.roots {
+            let subject = x509::sequence(&anchor.subject);
+            let Ok((_, subject)) = X509Name::from_der(&subject) else {
+                continue;
+            };
+            if x509::canonical(&subject) == self.canonical {
+                return false;
+            }
+            is_sibling |=
+                self.organization.is_some() && organization(&subject) == self.organization;
+        }
+        let name = self.name.to_lowercase();
+        let is_named = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        !is_named(&["root"]) && (is_sibling || self.is_published || is_named(INTERMEDIATE))
+    }
 }
 
+/// Returns the issuer of the last certificate of `path`, unless that certificate is a root.
+fn missing_issuer(path: &[CertificateDer<'_>]) -> Option<MissingIssuer> {
+    let (_, last) = X509Certificate::from_der(path.last()?).ok()?;
+    let canonical = x509::canonical(last.issuer());
+    if canonical == x509::canonical(last.subject()) {
+        return None;
+    }
+    let is_published = |extension: &X509Extension<'_>| match extension.parsed_extension() {
+        ParsedExtension::AuthorityInfoAccess(access) => access
+            .accessdescs
+            .iter()
+            .any(|access| access.access_method.to_id_string() == CA_ISSUERS),
+        _ => false,
+    };
+    Some(MissingIssuer {
+        canonical,
+        name: x509::display(last.issuer()),
+        organization: organization(last.issuer()),
+        is_published: last.extensions().iter().any(is_published),
+    })
+}
+
+fn organization(name: &X509Name<'_>) -> Option<String> {
+    let organization = name.iter_organization().next()?;
+    organization.as_str().ok().map(str::to_lowercase)
+}
+
+/// id-ad-caIssuers (RFC 5280 section 4.2.2.1).
+const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
+/// What names of intermediate CAs have in them.
+const INTERMEDIATE: &[&str] = &["intermediate", "issuing", "sub ca", "subca", "sub-ca"];
 /// sha1WithRSAEncryption (RFC 3279 section 2.2.1) and ecdsa-with-SHA1 (section 2.2.3).
 const SHA1: &[&str] = &["1.2.840.113549.1.1.5", "1.2.840.10045.4.1"];

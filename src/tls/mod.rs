@@ -19,6 +19,7 @@ mod stream;
 mod trust;
 mod unusable;
 mod verify;
+mod x509;
 
 pub use connect::{HandshakeError, ServerName, connect};
 pub use demanding::{Demanding, call_without_certificate};

@@ -13,11 +13,22 @@ pub enum Remark {
     Reordered,
     /// Certificates that are no part of the chain; they are not sent.
     Unrelated(Vec<String>),
+    /// Expired certificates in whose place valid ones of the same CA are sent.
+    Superseded(Vec<String>),
+    /// The certificate of an intermediate CA in the chain has expired.
+    IssuerExpired(String, SystemTime),
     /// The chain ends at a certificate whose issuer is neither in it nor among the authorities
     /// that this machine knows.
     MissingIssuer(String),
     /// The certificate says what it may be used for, and that is not to be a client.
     NoClientAuth,
+    /// The certificate's key usage lacks digitalSignature, which a client needs to sign the
+    /// handshake.
+    NoDigitalSignature,
+    /// The certificate is of X.509 version 1 or 2.
+    OldVersion(u32),
+    /// The certificate has a critical extension that few know: its OID.
+    CriticalExtension(String),
     /// The certificate is signed with SHA-1, which most origins refuse.
     Sha1,
     /// Most of the certificate's lifetime is over.
@@ -37,12 +48,33 @@ impl fmt::Display for Remark {
                 "not part of the chain, and not sent: {}",
                 subjects.join("; ")
             ),
+            Self::Superseded(subjects) => write!(
+                f,
+                "expired, and not sent because a valid certificate of the same CA is: {}",
+                subjects.join("; ")
+            ),
+            Self::IssuerExpired(subject, moment) => write!(
+                f,
+                "the certificate of the intermediate CA \"{subject}\" expired at {}; replace it with the renewed one from that CA",
+                rfc3339(*moment)
+            ),
             Self::MissingIssuer(issuer) => write!(
                 f,
-                "the chain ends at a certificate that was issued by \"{issuer}\"; unless that is a root that the origin knows, append its certificate"
+                "the chain ends at a certificate issued by \"{issuer}\", which seems to be an intermediate CA; append the certificate of that CA"
             ),
             Self::NoClientAuth => f.write_str(
-                "the certificate is not for clients: its extended key usage lacks clientAuth, and most origins will refuse it",
+                "the certificate is not for clients: its extended key usage lacks clientAuth, and most origins will reject it",
+            ),
+            Self::NoDigitalSignature => f.write_str(
+                "the certificate's key usage lacks digitalSignature, which TLS clients need; many origins will reject it: have it issued again",
+            ),
+            Self::OldVersion(version) => write!(
+                f,
+                "the certificate is X.509 version {version}; many origins accept version 3 only: have it issued again"
+            ),
+            Self::CriticalExtension(oid) => write!(
+                f,
+                "the certificate has the critical extension {oid}; origins that do not know that extension will reject it"
             ),
             Self::Sha1 => f.write_str(
                 "the certificate is signed with SHA-1, which most origins refuse; have it issued again",
