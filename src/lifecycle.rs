@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
@@ -77,6 +78,8 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 #[derive(Clone)]
 pub struct Drain {
     draining: watch::Receiver<bool>,
+    // A second reason to finish.
+    or: Option<watch::Receiver<bool>>,
 }
 
 /// The other end of every [`Drain`].
@@ -86,7 +89,16 @@ impl Drainer {
     /// A drainer and the first of its [`Drain`]s.
     pub fn new() -> (Self, Drain) {
         let (sender, draining) = watch::channel(false);
-        (Self(sender), Drain { draining })
+        let drain = Drain { draining, or: None };
+        (Self(sender), drain)
+    }
+
+    /// Returns one more [`Drain`].
+    pub fn drain(&self) -> Drain {
+        Drain {
+            draining: self.0.subscribe(),
+            or: None,
+        }
     }
 
     /// Asks everybody to finish.
@@ -111,13 +123,38 @@ impl Drain {
         // The value changes once, and nobody marks it as seen here. An error means that the drainer
         // is gone, which is an end as well.
         self.draining.has_changed().unwrap_or(true)
+            || self
+                .or
+                .as_ref()
+                .is_some_and(|or| or.has_changed().unwrap_or(true))
     }
 
     /// Waits until it begins.
-    pub async fn begun(mut self) {
-        let _ = self.draining.wait_for(|draining| *draining).await;
+    pub async fn begun(self) {
+        match self.or {
+            None => begun(self.draining).await,
+            Some(or) => tokio::select! {
+                () = begun(self.draining) => {}
+                () = begun(or) => {}
+            },
+        }
+    }
+
+    /// A drain that begins when either of the two does. Replaces an earlier `or`.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            draining: self.draining,
+            or: Some(other.draining),
+        }
     }
 }
+
+async fn begun(mut draining: watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// The longest a drain takes: under the 30 s after which Kubernetes kills.
+pub const DRAIN: Duration = Duration::from_secs(25);
 
 /// Panics when `MTLSD_FAULT` names `place`; exists in debug builds only, so that tests can see
 /// what becomes of the process when a task of its dies.
@@ -132,7 +169,6 @@ pub fn fault(place: &str) {
 mod tests {
     use std::future::poll_fn;
     use std::pin::pin;
-    use std::time::Duration;
 
     use tokio::task::coop::{consume_budget, has_budget_remaining};
 
@@ -170,6 +206,22 @@ mod tests {
         });
         let patience = Duration::from_secs(5);
         assert!(tokio::time::timeout(patience, waited).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_drain_with_two_reasons_begins_with_the_first_of_them() {
+        for second in [false, true] {
+            let (one, drain) = Drainer::new();
+            let (other, also) = Drainer::new();
+            let both = drain.or(also);
+            assert!(!both.is_draining());
+            match second {
+                false => one.start(),
+                true => other.start(),
+            }
+            assert!(both.is_draining());
+            both.begun().await;
+        }
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ mod grpc;
 mod key_formats;
 mod layers;
 mod limits;
+mod listeners;
+mod live_connections;
 mod mtls_certificates;
 mod origin_faults;
 mod process;

@@ -21,7 +21,7 @@ pub fn announce(
 ) -> String {
     let by_door = listeners
         .iter()
-        .filter_map(|(number, listener)| Some((plan.doors[*number]?, listener)));
+        .filter_map(|(number, listener)| Some((plan.doors.get(number)?, listener)));
     for (door, listener) in by_door.clone() {
         if door.entrance == Entrance::Shared {
             tracing::info!(%listener, "listening for every binding");

@@ -1,6 +1,8 @@
 //! Builds everything from a configuration: first all that can fail, then the threads.
 
 mod announce;
+mod connections;
+mod listeners;
 mod once;
 mod operator;
 mod plan;
@@ -20,8 +22,9 @@ use crate::route::{Entrance, Routes};
 use crate::server::{BindError, Listener};
 use crate::tls::{Input, LoadError};
 
+use listeners::{Listeners, Move};
 use operator::ConfigSource;
-use plan::{Entries, Move, Plan, begin};
+use plan::{Plan, begin};
 
 pub use once::{Answer, Once, OnceError, SendError};
 
@@ -166,8 +169,8 @@ fn not_stored(binding: &Binding, error: &LoadError) -> Option<Mistake> {
 /// Everything that is ready to run: ports bound, identities loaded.
 pub struct App {
     loaded: Loaded,
-    entries: Entries,
-    listeners: Vec<(usize, Listener)>,
+    listeners: Listeners,
+    open: Vec<(usize, Listener)>,
 }
 
 impl App {
@@ -177,11 +180,13 @@ impl App {
     ///
     /// When one of them cannot be bound; then none is.
     pub fn bind(loaded: Loaded) -> Result<Self, StartError> {
-        let Move { entries, open, .. } = Entries::default().towards(&loaded.config)?;
+        let Move {
+            listeners, open, ..
+        } = Listeners::default().towards(&loaded.config, None)?;
         Ok(Self {
             loaded,
-            entries,
-            listeners: open,
+            listeners,
+            open,
         })
     }
 
@@ -195,10 +200,10 @@ impl App {
         let bindings = self.loaded.config.bindings.iter().enumerate();
         bindings.map(|(index, binding)| {
             let is_own = |number: usize| {
-                let door = self.entries.doors[number].as_ref();
+                let door = self.listeners.doors.get(&number);
                 door.is_some_and(|door| door.entrance == Entrance::Own(index))
             };
-            let own = self.listeners.iter().filter(|(number, _)| is_own(*number));
+            let own = self.open.iter().filter(|(number, _)| is_own(*number));
             (binding, own.map(|(_, listener)| listener).collect())
         })
     }
@@ -231,7 +236,7 @@ impl App {
                 .map(|(reloader, binding)| begin(reloader, binding, workers))
                 .collect(),
             routes: Arc::new(Routes::new(&config.bindings)),
-            doors: self.entries.doors.clone(),
+            doors: self.listeners.doors.clone(),
             access,
             access_is_json: log::access_is_json(&config.log),
             bindings: config.bindings,
@@ -240,8 +245,8 @@ impl App {
         let parts = supervisor::Parts {
             plan: Arc::new(plan),
             source,
-            entries: self.entries,
             listeners: self.listeners,
+            open: self.open,
             reloaders,
             signals,
             log: config.log,

@@ -2,6 +2,7 @@
 //! connection on, its way is that of every other request, so that it gets the same answer.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -18,14 +19,14 @@ use tokio::sync::oneshot;
 
 use crate::config::{Binding, ConfigError, Draft, HostPrefix};
 use crate::lifecycle::Drainer;
-use crate::proxy::{Failed, From, Proxy, Service};
+use crate::proxy::{Current, Failed, From, Proxy, Service};
 use crate::reload::Reloader;
-use crate::route::{Arrival, Entrance, Routes};
+use crate::route::{Entrance, Routes};
 use crate::server::{self, Accepted, Ends, Socket, Terms};
 use crate::tls::{Generation, LoadError};
 use crate::upstream::{House, Published, Slots, Upstream};
 
-use super::plan::own_settings;
+use super::listeners::own_settings;
 use super::{Validity, identities};
 
 /// A binding that is there for one request.
@@ -139,14 +140,14 @@ impl Once {
             slots: Slots::new(self.binding.limits.connections.get(), 1),
         };
         let upstream = Upstream::new(&self.binding, published, 0, Rc::new(Nobody));
-        let service = Service::new(&self.binding, upstream, Arc::default());
+        let service = Service::new(&self.binding, upstream, Arc::default(), None);
         let routes = Routes::new(std::slice::from_ref(&self.binding));
-        let proxy = Rc::new(Proxy::new(Arc::new(routes), vec![service], None));
+        let entrances = BTreeMap::from([(0, Entrance::Own(0))]);
+        let proxy = Proxy::new(Arc::new(routes), vec![service], entrances, None);
+        let current = Current::new(proxy);
         let from = From {
-            arrival: Arrival {
-                entrance: Entrance::Own(0),
-                local: None,
-            },
+            listener: 0,
+            local: None,
             peer: None,
             tunnel: None,
         };
@@ -160,7 +161,7 @@ impl Once {
         };
         tokio::task::spawn_local(async move {
             server::serve(socket, Rc::new(terms), move |client, request| {
-                let answer = Rc::clone(&proxy).answer(from.clone(), client, request);
+                let answer = current.answer(from.clone(), client, request);
                 let noted = Rc::clone(&noted);
                 async move {
                     let mut response = answer.await;

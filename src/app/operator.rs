@@ -13,7 +13,8 @@ use crate::tls::Generation;
 use crate::upstream::{Published, Slots};
 
 use super::announce::announce;
-use super::plan::{Descent, Entries, Move, Plan, begin};
+use super::listeners::{Listeners, Move};
+use super::plan::{Descent, Plan, begin};
 use super::worker::{Address, Command};
 use super::{Validity, identities};
 
@@ -21,7 +22,7 @@ use super::{Validity, identities};
 pub struct Operator {
     pub source: Option<ConfigSource>,
     pub plan: Arc<Plan>,
-    pub entries: Entries,
+    pub listeners: Listeners,
     pub workers: Vec<Address>,
     pub porter: Porter,
     pub log: LogSettings,
@@ -99,10 +100,11 @@ impl Operator {
         let (config, loaded) =
             identities(draft, Validity::Wished, |binding| kept(binding).is_some())?;
         let Move {
-            entries,
-            open,
+            listeners,
+            mut open,
             close,
-        } = self.entries.towards(&config)?;
+            transfer,
+        } = self.listeners.towards(&config, Some(&self.porter))?;
         // Nothing can fail from here on.
         self.warn_of_the_rest(&config);
         let mut before: Vec<_> = reloaders.drain(..).map(Some).collect();
@@ -124,19 +126,21 @@ impl Operator {
             routes: Arc::new(Routes::new(&config.bindings)),
             bindings: config.bindings,
             origins,
-            doors: entries.doors.clone(),
+            doors: listeners.doors.clone(),
             access: old.access.clone(),
             access_is_json: old.access_is_json,
             reload: old.reload.clone(),
         });
-        // Nobody new comes in by a door that is gone, and nobody by one that is not known yet.
+        // No worker is handed a connection of a listener that its plan does not know.
         self.porter.close(close);
+        let transferred = self.porter.take(&transfer);
         self.tell_all(|done| Command::Follow(Arc::clone(&plan), done));
         let is_new = |index: usize| matches!(plan.origins[index], Descent::New(..));
         let status = announce(&plan, reloaders, &open, is_new);
+        open.extend(transferred);
         self.porter.open(open);
         self.plan = plan;
-        self.entries = entries;
+        self.listeners = listeners;
         systemd::status(&status);
         tracing::info!(
             bindings = self.plan.bindings.len(),

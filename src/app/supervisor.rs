@@ -13,14 +13,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::LogSettings;
+use crate::lifecycle::DRAIN;
 use crate::reload::{self, Reloader, Signal};
 use crate::server::{Accepted, Acceptor, Listener, Porter};
 use crate::systemd;
 use crate::watch::{Change, Watcher};
 
 use super::announce::announce;
+use super::listeners::Listeners;
 use super::operator::{ConfigSource, Operator};
-use super::plan::{Entries, Plan};
+use super::plan::Plan;
 use super::watched::{Ended, Gone, catch, fatal, panic_text, watched};
 use super::worker::{Address, Command};
 use super::{StartError, worker};
@@ -29,9 +31,9 @@ use super::{StartError, worker};
 pub struct Parts {
     pub plan: Arc<Plan>,
     pub source: Option<ConfigSource>,
-    pub entries: Entries,
-    /// By the number of their door.
-    pub listeners: Vec<(usize, Listener)>,
+    pub listeners: Listeners,
+    /// The sockets, by the number of their listener.
+    pub open: Vec<(usize, Listener)>,
     pub reloaders: Vec<Reloader>,
     pub signals: Receiver<Signal>,
     pub log: LogSettings,
@@ -84,8 +86,8 @@ impl Running {
         let Parts {
             plan,
             source,
-            entries,
             listeners,
+            open,
             reloaders,
             signals: received,
             log,
@@ -94,7 +96,7 @@ impl Running {
         // Before anything is announced: a signal must not meet the default handler after that.
         let signals = Signals::listen().map_err(system("listen for signals"))?;
         let (end, ended) = unbounded_channel();
-        let status = announce(&plan, &reloaders, &listeners, |_| true);
+        let status = announce(&plan, &reloaders, &open, |_| true);
         let (acceptor, porter) = Acceptor::new().map_err(system("wait for connections"))?;
 
         let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| Address::new()).unzip();
@@ -111,13 +113,13 @@ impl Running {
             acceptor.run(|door, accepted| spread.hand(door, accepted))
         })
         .map_err(system("start accepting"))?;
-        porter.open(listeners);
+        porter.open(open);
 
         let reload = plan.reload.clone();
         let operator = Operator {
             source,
             plan,
-            entries,
+            listeners,
             workers: workers.clone(),
             porter: porter.clone(),
             log,
@@ -304,8 +306,6 @@ fn start_reloading(
     })
 }
 
-/// The longest a drain takes: under the 30 s after which Kubernetes kills.
-const DRAIN: Duration = Duration::from_secs(25);
 const OVERTIME: Duration = Duration::from_secs(1);
 const LONGEST_RELOAD: Duration = Duration::from_secs(30);
 /// So long a part that panicked may take to say so.

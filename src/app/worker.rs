@@ -1,7 +1,6 @@
 //! A thread that serves: a runtime of its own, connections of its own, pools of its own. The hot
 //! path takes no lock and shares nothing but counters.
 
-use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,19 +14,19 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Binding;
-use crate::lifecycle::{Drain, Drainer};
+use crate::lifecycle::Drain;
 use crate::log::Access;
-use crate::proxy::{From, Proxy, Service};
+use crate::proxy::{Current, From, Proxy, Service};
 use crate::reload::Signal;
-use crate::route::{Arrival, Entrance};
-use crate::server::{self, Accepted, Ends, Socket, Terms};
+use crate::server::{self, Accepted, Ends, Settings, Socket, Terms};
 use crate::upstream::{House, Published, Upstream};
 
+use super::connections::Connections;
 use super::plan::{Descent, Plan, local};
 
 /// What a worker is told.
 pub enum Command {
-    /// Serve this connection, which came in by the door with this index.
+    /// Serve this connection, of the listener with this number.
     Serve(Accepted, usize),
     /// Use a new Generation for the binding of this name, and say so when that is done.
     Publish(Box<str>, Published, SyncSender<()>),
@@ -61,12 +60,6 @@ impl Address {
     }
 }
 
-/// What a worker serves by at the moment.
-struct Serving {
-    plan: Arc<Plan>,
-    proxy: Rc<Proxy>,
-}
-
 /// Serves on the calling thread, as the worker with this index, until drained.
 pub fn run(
     plan: Arc<Plan>,
@@ -97,29 +90,21 @@ async fn serve(
         .map(|sink| Access::new(sink, plan.access_is_json));
     let mut first = Vec::new();
     for (binding, descent) in plan.bindings.iter().zip(&plan.origins) {
-        first.push(service(&plan, binding, descent, index, all));
+        first.push(service(&plan, binding, descent, index, all, None));
     }
-    let proxy = Proxy::new(
-        Arc::clone(&plan.routes),
-        first.into_iter().flatten().collect(),
-        access.clone(),
-    );
-    let serving = Rc::new(RefCell::new(Rc::new(Serving {
-        plan,
-        proxy: Rc::new(proxy),
-    })));
-    let (drainer, drain) = Drainer::new();
-    // Given up when draining begins: then only connections hold one.
-    let mut drain = Some(drain);
+    let services = first.into_iter().flatten().collect();
+    let current = Current::new(proxy(&plan, services, access.clone()));
+    let mut plan = plan;
+    let mut connections = Connections::default();
     let mut until = None;
     loop {
         let command = match until {
             None => commands.recv().await,
             Some(until) => tokio::select! {
                 command = commands.recv() => command,
-                ended = timeout_at(until, drainer.finished()) => {
+                ended = timeout_at(until, connections.finished()) => {
                     if ended.is_err() {
-                        tracing::warn!(connections = drainer.left(), "cut off what had not finished");
+                        tracing::warn!(connections = connections.left(), "cut off what had not finished");
                     }
                     break;
                 }
@@ -127,43 +112,50 @@ async fn serve(
         };
         crate::lifecycle::fault("worker");
         match command {
-            Some(Command::Serve(accepted, door)) => {
+            Some(Command::Serve(accepted, listener)) => {
+                let counted = Counted(Arc::clone(&all[index].connections));
                 // The acceptor has ended before anybody is told to drain.
-                let Some(drain) = drain.clone() else { continue };
-                let connections = Counted(Arc::clone(&all[index].connections));
-                let serving = Rc::clone(&serving);
-                tokio::task::spawn_local(async move {
-                    let _counted = connections;
-                    connection(accepted, door, drain, serving).await;
+                if until.is_some() {
+                    continue;
+                }
+                let Some(door) = plan.doors.get(&listener) else {
+                    tracing::debug!(peer = ?accepted.peer(), "closed a connection of a removed listener");
+                    continue;
+                };
+                let (settings, current) = (door.settings, current.clone());
+                connections.spawn(listener, |drain| async move {
+                    let _counted = counted;
+                    connection(accepted, listener, settings, drain, current).await;
                 });
             }
             Some(Command::Publish(name, published, done)) => {
-                if let Some(service) = serving.borrow().proxy.service(&name) {
+                if let Some(service) = current.get().service(&name) {
                     service.upstream().publish(published);
                 }
-                // Whoever waits may have given up.
+                // The receiver may be gone: its wait has a limit.
                 let _ = done.send(());
             }
             Some(Command::GiveUpOne(name)) => {
-                if let Some(service) = serving.borrow().proxy.service(&name) {
+                if let Some(service) = current.get().service(&name) {
                     service.upstream().give_up_one();
                 }
             }
-            Some(Command::Follow(plan, done)) => {
-                let before = Rc::clone(&serving.borrow());
-                serving.replace(Rc::new(follow(&before, plan, index, all, access.clone())));
-                // Whoever waits may have given up.
+            Some(Command::Follow(new, done)) => {
+                let services = follow(&current.get(), &new, index, all);
+                current.replace(proxy(&new, services, access.clone()));
+                plan = new;
+                connections.close_all_but(|listener| plan.doors.contains_key(&listener));
+                // The receiver may be gone: its wait has a limit.
                 let _ = done.send(());
             }
             Some(Command::Drain(deadline)) => {
-                drainer.start();
-                drain = None;
+                connections.drain();
                 until = Some(deadline);
             }
             None => break,
         }
     }
-    for service in serving.borrow().proxy.services() {
+    for service in current.get().services() {
         service.upstream().close_idle();
     }
     // Lets the connections say goodbye to their origins.
@@ -173,40 +165,47 @@ async fn serve(
     }
 }
 
-/// What a worker that served by `before` serves by under a new plan. What is not kept is retired.
-fn follow(
-    before: &Serving,
-    plan: Arc<Plan>,
-    worker: usize,
-    all: &[Address],
-    access: Option<Rc<Access>>,
-) -> Serving {
-    let old = before.proxy.services();
-    let mut left: Vec<_> = old.iter().map(Some).collect();
+/// What a worker answers requests with under `plan`.
+fn proxy(plan: &Plan, services: Vec<Rc<Service>>, access: Option<Rc<Access>>) -> Proxy {
+    let entrances = plan.doors.iter();
+    let entrances = entrances.map(|(number, door)| (*number, door.entrance));
+    Proxy::new(
+        Arc::clone(&plan.routes),
+        services,
+        entrances.collect(),
+        access,
+    )
+}
+
+/// Returns the services of a new plan: those of the configuration before that are kept, and new ones.
+/// The others are retired.
+fn follow(before: &Proxy, plan: &Plan, worker: usize, all: &[Address]) -> Vec<Rc<Service>> {
+    let mut left: Vec<_> = before.services().iter().map(Some).collect();
     let mut services = Vec::new();
     for (binding, descent) in plan.bindings.iter().zip(&plan.origins) {
         services.extend(match descent {
             Descent::Kept(index) => left[*index].take().map(Rc::clone),
-            Descent::New(..) => service(&plan, binding, descent, worker, all),
+            Descent::New(..) => {
+                let before = before.service(binding.name.as_str());
+                service(plan, binding, descent, worker, all, before)
+            }
         });
     }
     for service in left.into_iter().flatten() {
-        service.upstream().retire();
+        let stays = |binding: &Binding| binding.name.as_str() == service.name();
+        service.retire(!plan.bindings.iter().any(stays));
     }
-    let proxy = Proxy::new(Arc::clone(&plan.routes), services, access);
-    Serving {
-        plan,
-        proxy: Rc::new(proxy),
-    }
+    services
 }
 
-/// A binding that begins on this worker.
+/// A binding that begins on this worker. `before` is the version of it that it replaces.
 fn service(
     plan: &Plan,
     binding: &Binding,
     descent: &Descent,
     worker: usize,
     all: &[Address],
+    before: Option<&Rc<Service>>,
 ) -> Option<Rc<Service>> {
     let Descent::New(published, in_flight) = descent else {
         return None;
@@ -217,7 +216,13 @@ fn service(
         reload: plan.reload.clone(),
     };
     let upstream = Upstream::new(binding, published.clone(), worker, Rc::new(neighbours));
-    Some(Service::new(binding, upstream, Arc::clone(in_flight)))
+    let before = before.map(|before| &**before);
+    Some(Service::new(
+        binding,
+        upstream,
+        Arc::clone(in_flight),
+        before,
+    ))
 }
 
 /// The rest of the process, as one binding on one worker sees it.
@@ -245,17 +250,15 @@ impl House for Neighbours {
     }
 }
 
+/// Serves a connection of the listener with this number.
 async fn connection(
     accepted: Accepted,
-    door: usize,
+    listener: usize,
+    settings: Settings,
     drain: Drain,
-    serving: Rc<RefCell<Rc<Serving>>>,
+    current: Current,
 ) {
     let peer = accepted.peer();
-    let Some(opened) = serving.borrow().plan.doors[door] else {
-        tracing::debug!(?peer, "came in by a door that is closed now");
-        return;
-    };
     let socket = match Socket::new(accepted) {
         Ok(socket) => socket,
         Err(error) => {
@@ -269,23 +272,21 @@ async fn connection(
     };
     let terms = Rc::new(Terms {
         ends,
-        settings: opened.settings,
+        settings,
         drain,
     });
     server::serve(socket, terms, move |client, request| {
-        // Each request is answered by what is configured when it comes.
-        let serving = serving.borrow();
-        let entrance = serving.plan.doors[door].map_or(Entrance::Closed, |door| door.entrance);
-        let Ends { listener, peer } = client.terms.ends;
+        let Ends {
+            listener: address,
+            peer,
+        } = client.terms.ends;
         let from = From {
-            arrival: Arrival {
-                entrance,
-                local: local(listener),
-            },
+            listener,
+            local: local(address),
             peer,
             tunnel: None,
         };
-        Rc::clone(&serving.proxy).answer(from, client, request)
+        current.answer(from, client, request)
     })
     .await;
 }

@@ -10,8 +10,10 @@ mod record;
 mod relay;
 mod tunnel;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,8 +29,9 @@ use crate::body::Upload;
 use crate::config::{Binding, Details, HeaderPolicy, UpgradeProtocol, WebOrigins};
 use crate::error::ForwardError;
 use crate::head::{self, Fields};
+use crate::lifecycle::Drainer;
 use crate::log::Access;
-use crate::route::{Arrival, By, Routes};
+use crate::route::{Arrival, By, Entrance, Routes};
 use crate::server::Client;
 use crate::upstream::{Lease, Manner, Outbound, Upstream};
 
@@ -41,10 +44,17 @@ use tunnel::Switch;
 pub use answer::Failed;
 pub use relay::ResponseBody;
 
-/// Everything a worker needs to answer requests.
+/// The configuration that a worker serves by now. Everything that outlives a request holds this,
+/// and never a [`Proxy`], so that each request is served by what is configured when it arrives.
+#[derive(Clone)]
+pub struct Current(Rc<RefCell<Rc<Proxy>>>);
+
+/// Everything a worker needs to answer requests under one configuration.
 pub struct Proxy {
     routes: Arc<Routes>,
     services: Vec<Rc<Service>>,
+    // By the number of the listener.
+    entrances: BTreeMap<usize, Entrance>,
     access: Option<Rc<Access>>,
 }
 
@@ -60,6 +70,10 @@ pub struct Service {
     brief: bool,
     in_flight: Arc<AtomicUsize>,
     upstream: Upstream,
+    // Ends what outlives a request and was begun under this version of the binding.
+    replaced: Drainer,
+    // Ends what needs a binding of this name; shared by all versions of the binding.
+    removed: Rc<Drainer>,
 }
 
 /// What is to be done about a request.
@@ -83,17 +97,56 @@ enum Passed {
 /// Where a request came from.
 #[derive(Clone)]
 pub struct From {
-    /// The listener.
-    pub arrival: Arrival,
+    /// The number of the listener.
+    pub listener: usize,
+    /// The address and port it was accepted on; `None` on a unix socket.
+    pub local: Option<(IpAddr, u16)>,
     /// The client's address; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
     /// The CONNECT tunnel it came through.
     pub tunnel: Option<Rc<Tunnel>>,
 }
 
+impl Current {
+    /// Begins with `proxy`.
+    pub fn new(proxy: Proxy) -> Self {
+        Self(Rc::new(RefCell::new(Rc::new(proxy))))
+    }
+
+    /// Returns the configuration in use.
+    pub fn get(&self) -> Rc<Proxy> {
+        Rc::clone(&self.0.borrow())
+    }
+
+    /// Uses `proxy` from here on.
+    pub fn replace(&self, proxy: Proxy) {
+        self.0.replace(Rc::new(proxy));
+    }
+
+    /// Answers a request by the configuration in use.
+    pub fn answer(
+        &self,
+        from: From,
+        client: Client,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<ResponseBody>> + use<> {
+        self.get().answer(self.clone(), from, client, request)
+    }
+}
+
 impl Service {
     /// Serves `binding` over `upstream`; `in_flight` counts its requests over all workers.
-    pub fn new(binding: &Binding, upstream: Upstream, in_flight: Arc<AtomicUsize>) -> Rc<Self> {
+    /// `before` is the version of the binding that this one replaces.
+    pub fn new(
+        binding: &Binding,
+        upstream: Upstream,
+        in_flight: Arc<AtomicUsize>,
+        before: Option<&Self>,
+    ) -> Rc<Self> {
+        let removed = match before {
+            Some(before) => Rc::clone(&before.removed),
+            None => Rc::new(Drainer::new().0),
+        };
         let origin = binding.origin.as_ref();
         Rc::new(Self {
             name: binding.name.to_string(),
@@ -106,7 +159,25 @@ impl Service {
             brief: binding.details == Details::Brief,
             in_flight,
             upstream,
+            replaced: Drainer::new().0,
+            removed,
         })
+    }
+
+    /// The binding's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Closes idle connections at once, busy ones when they are done, and switched protocols within
+    /// a drain: this version of the binding is no longer configured. `removed` is whether no other
+    /// version is; then its CONNECT tunnels end too.
+    pub fn retire(&self, removed: bool) {
+        self.upstream.retire();
+        self.replaced.start();
+        if removed {
+            self.removed.start();
+        }
     }
 
     /// Its side towards the origins.
@@ -133,15 +204,18 @@ impl Service {
 }
 
 impl Proxy {
-    /// Serves `services`, whose order is that of the bindings in `routes`.
+    /// Serves `services`, whose order is that of the bindings in `routes`. `entrances` says what is
+    /// behind each listener.
     pub fn new(
         routes: Arc<Routes>,
         services: Vec<Rc<Service>>,
+        entrances: BTreeMap<usize, Entrance>,
         access: Option<Rc<Access>>,
     ) -> Self {
         Self {
             routes,
             services,
+            entrances,
             access,
         }
     }
@@ -158,8 +232,9 @@ impl Proxy {
 
     /// Answers a request. Nothing happens before the first poll, so that a panic is this request's.
     #[expect(clippy::manual_async_fn, reason = "it would hold each argument twice")]
-    pub fn answer(
+    fn answer(
         self: Rc<Self>,
+        current: Current,
         from: From,
         client: Client,
         mut request: Request<Incoming>,
@@ -197,7 +272,11 @@ impl Proxy {
                         tunnel: Some(tunnel),
                         ..from
                     };
-                    let serving = tunnel::serve(connected, self, from, client);
+                    let removed = record
+                        .service
+                        .as_ref()
+                        .map(|service| service.removed.drain());
+                    let serving = tunnel::serve(connected, current, from, client, removed);
                     // Boxed, because serving a tunnel is serving a connection, which may tunnel.
                     let serving: Pin<Box<dyn Future<Output = ()>>> = Box::pin(serving);
                     tokio::task::spawn_local(serving);
@@ -233,11 +312,19 @@ impl Proxy {
             true => Some(message.tunnel().ok_or(ForwardError::Connect)?),
             false => None,
         };
-        let route = self.routes.find(from.arrival, asked)?;
+        let arrival = Arrival {
+            entrance: self
+                .entrances
+                .get(&from.listener)
+                .copied()
+                .unwrap_or(Entrance::Closed),
+            local: from.local,
+        };
+        let route = self.routes.find(arrival, asked)?;
         let service = &self.services[route.binding];
         record.service = Some(Rc::clone(service));
         record.target = Some(Arc::clone(&route.target));
-        if from.arrival.local.is_some() && fields.web {
+        if from.local.is_some() && fields.web {
             guard::browser(
                 &head.headers,
                 message.text,

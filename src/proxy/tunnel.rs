@@ -11,14 +11,14 @@ use std::time::Duration;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::lifecycle::Drain;
-use crate::server::{self, Client, Socket};
+use crate::lifecycle::{DRAIN, Drain};
+use crate::server::{self, Client, Socket, Terms};
 use crate::upstream::Lease;
 
 use super::record::Record;
-use super::{From, Proxy};
+use super::{Current, From};
 
 /// Both ends of a switch that both ends have agreed to.
 pub struct Switch {
@@ -44,6 +44,11 @@ impl Switch {
             }
         };
         let terms = &client.terms;
+        let drain = terms.drain.clone();
+        let drain = match &record.service {
+            Some(service) => drain.or(service.replaced.drain()),
+            None => drain,
+        };
         let moved = Rc::new(Cell::new(Instant::now()));
         let mut theirs = Noticing {
             inner: TokioIo::new(theirs),
@@ -56,7 +61,7 @@ impl Switch {
                     tracing::debug!(%error, "a tunnel broke");
                 }
             }
-            () = silence(&moved, terms.settings.patience.idle, terms.drain.clone()) => {
+            () = silence(&moved, terms.settings.patience.idle, drain) => {
                 tracing::debug!("a silent tunnel was closed");
             }
         }
@@ -65,21 +70,22 @@ impl Switch {
     }
 }
 
-/// Ready when nothing has moved for `longest`; during a drain, for a moment: a tunnel has no end of
-/// its own, and one that is in use is given the time there is.
+/// Ready when nothing has moved for `longest`. During a drain, ready when nothing has moved for a
+/// moment, and at the latest when the drain times out: a tunnel has no end of its own.
 async fn silence(moved: &Cell<Instant>, longest: Duration, drain: Drain) {
     let mut longest = longest;
     let mut begun = pin!(drain.begun());
-    let mut draining = false;
+    let mut drained = None;
     loop {
-        let until = moved.get() + longest;
+        let quiet = moved.get() + longest;
         tokio::select! {
-            () = &mut begun, if !draining => {
-                draining = true;
+            () = &mut begun, if drained.is_none() => {
+                drained = Some(Instant::now() + DRAIN);
                 longest = longest.min(LINGER);
             }
-            () = sleep_until(until) => {
-                if moved.get() + longest <= Instant::now() {
+            () = sleep_until(drained.map_or(quiet, |drained| quiet.min(drained))) => {
+                let now = Instant::now();
+                if moved.get() + longest <= now || drained.is_some_and(|drained| drained <= now) {
                     return;
                 }
             }
@@ -87,8 +93,16 @@ async fn silence(moved: &Cell<Instant>, longest: Duration, drain: Drain) {
     }
 }
 
-/// Serves the plain HTTP that is spoken inside the CONNECT tunnel `from.tunnel`.
-pub async fn serve(connected: OnUpgrade, proxy: Rc<Proxy>, from: From, client: Client) {
+/// Serves the plain HTTP that is spoken inside the CONNECT tunnel `from.tunnel`, until the
+/// binding that it was opened for is `removed`. Each request is answered by the configuration
+/// in use when it arrives.
+pub async fn serve(
+    connected: OnUpgrade,
+    current: Current,
+    from: From,
+    client: Client,
+    removed: Option<Drain>,
+) {
     let socket = match connected
         .await
         .map(hyper::upgrade::Upgraded::downcast::<TokioIo<Socket>>)
@@ -99,10 +113,26 @@ pub async fn serve(connected: OnUpgrade, proxy: Rc<Proxy>, from: From, client: C
             return;
         }
     };
-    server::serve(socket, client.terms, move |client, request| {
-        Rc::clone(&proxy).answer(from.clone(), client, request)
-    })
-    .await;
+    let drain = client.terms.drain.clone();
+    let drain = match removed {
+        Some(removed) => drain.or(removed),
+        None => drain,
+    };
+    let terms = Rc::new(Terms {
+        drain: drain.clone(),
+        ..Terms::clone(&client.terms)
+    });
+    let serving = server::serve(socket, terms, move |client, request| {
+        current.answer(from.clone(), client, request)
+    });
+    let drained = async {
+        drain.begun().await;
+        sleep(DRAIN).await;
+    };
+    tokio::select! {
+        () = serving => {}
+        () = drained => tracing::debug!("drain timed out; closing a tunnel"),
+    }
 }
 
 /// A stream that notes when anything was read from it or written to it.

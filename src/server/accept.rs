@@ -47,6 +47,8 @@ pub struct Porter {
 enum Order {
     Open(Vec<(usize, Listener)>),
     Close(Vec<usize>, SyncSender<()>),
+    Take(Vec<usize>, SyncSender<Vec<(usize, Listener)>>),
+    SharePort(Vec<usize>, bool, SyncSender<()>),
     End,
 }
 
@@ -136,6 +138,24 @@ impl Acceptor {
                     // Whoever waits may have given up.
                     let _ = done.send(());
                 }
+                Order::Take(doors, taken) => {
+                    let taking = doors
+                        .iter()
+                        .filter_map(|door| Some((*door, self.listeners.remove(door)?)));
+                    let listeners: Vec<_> = taking.collect();
+                    for (_, listener) in &listeners {
+                        epoll::delete(&self.epoll, listener)?;
+                    }
+                    // The receiver may be gone: its wait has a limit.
+                    let _ = taken.send(listeners);
+                }
+                Order::SharePort(doors, allowed, done) => {
+                    for listener in doors.iter().filter_map(|door| self.listeners.get(door)) {
+                        listener.share_port(allowed);
+                    }
+                    // The receiver may be gone: its wait has a limit.
+                    let _ = done.send(());
+                }
                 Order::End => {
                     close(std::mem::take(&mut self.listeners), hand);
                     return Ok(true);
@@ -178,6 +198,33 @@ impl Porter {
         self.order(Order::Close(doors, done));
         // An acceptor that has ended has closed everything.
         let _ = closed.recv();
+    }
+
+    /// Stops accepting on listeners that are to go on under other numbers, and returns their
+    /// sockets under these. Connections that arrive meanwhile wait in their queues.
+    pub fn take(&self, transfer: &[(usize, usize)]) -> Vec<(usize, Listener)> {
+        if transfer.is_empty() {
+            return Vec::new();
+        }
+        let (taken, listeners) = mpsc::sync_channel(1);
+        let old = transfer.iter().map(|(old, _)| *old).collect();
+        self.order(Order::Take(old, taken));
+        // An acceptor that has ended has closed everything.
+        let listeners = listeners.recv().unwrap_or_default();
+        let renumber = |(old, listener)| {
+            let (_, new) = transfer.iter().find(|(number, _)| *number == old)?;
+            Some((*new, listener))
+        };
+        listeners.into_iter().filter_map(renumber).collect()
+    }
+
+    /// Sets whether another socket of this process may be bound to an address that overlaps with
+    /// those of these listeners, and returns when that is done.
+    pub fn share_port(&self, doors: Vec<usize>, allowed: bool) {
+        let (done, set) = mpsc::sync_channel(1);
+        self.order(Order::SharePort(doors, allowed, done));
+        // An acceptor that has ended has closed everything.
+        let _ = set.recv();
     }
 
     /// Ends the acceptor; more than once is the same as once.

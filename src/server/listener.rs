@@ -6,9 +6,9 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Listen;
 
@@ -50,13 +50,32 @@ pub enum BindError {
 /// When an address cannot be bound.
 pub fn bind(listen: &Listen) -> Result<Vec<Listener>, BindError> {
     match listen {
-        Listen::Unix(path) => {
-            let (listener, file) = unix::bind(path)?;
-            Ok(vec![Listener::Unix(listener, file)])
-        }
-        Listen::Tcp(address) => Ok(vec![bind_tcp(*address)?]),
+        Listen::Unix(path) => Ok(vec![bind_path(path)?]),
+        Listen::Tcp(address) => Ok(vec![bind_tcp(*address, false)?]),
         Listen::Localhost(port) => bind_localhost(*port),
     }
+}
+
+/// Binds one address. `shared` is whether a socket of this process that overlaps with it is still
+/// open, and allows that (see [`Listener::share_port`]).
+///
+/// # Errors
+///
+/// Returns a [`BindError`] if the address cannot be bound.
+pub fn bind_address(address: SocketAddr, shared: bool) -> Result<Listener, BindError> {
+    let listener = bind_tcp(address, shared)?;
+    listener.share_port(false);
+    Ok(listener)
+}
+
+/// Binds a unix socket.
+///
+/// # Errors
+///
+/// Returns a [`BindError`] if the path cannot be bound.
+pub fn bind_path(path: &Path) -> Result<Listener, BindError> {
+    let (listener, file) = unix::bind(path)?;
+    Ok(Listener::Unix(listener, file))
 }
 
 fn bind_localhost(port: u16) -> Result<Vec<Listener>, BindError> {
@@ -74,22 +93,22 @@ fn bind_localhost(port: u16) -> Result<Vec<Listener>, BindError> {
 fn bind_both(port: u16) -> Result<Vec<Listener>, BindError> {
     let v4 = SocketAddr::from(([127, 0, 0, 1], port));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-    let first = match bind_tcp(v4) {
+    let first = match bind_tcp(v4, false) {
         Ok(listener) => listener,
-        Err(error) if error.family_is_missing() => return Ok(vec![bind_tcp(v6)?]),
+        Err(error) if error.family_is_missing() => return Ok(vec![bind_tcp(v6, false)?]),
         Err(error) => return Err(error),
     };
     // With port 0 both families get the port that the first one was given.
     let port = first.address().map_or(port, |address| address.port());
-    match bind_tcp(SocketAddr::from((Ipv6Addr::LOCALHOST, port))) {
+    match bind_tcp(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), false) {
         Ok(second) => Ok(vec![first, second]),
         Err(error) if error.family_is_missing() => Ok(vec![first]),
         Err(error) => Err(error),
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<Listener, BindError> {
-    let listener = tcp_socket(address).map_err(|source| match source.kind() {
+fn bind_tcp(address: SocketAddr, shared: bool) -> Result<Listener, BindError> {
+    let listener = tcp_socket(address, shared).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::Taken(address.to_string()),
         _ => BindError::Failed {
             address: address.to_string(),
@@ -100,7 +119,7 @@ fn bind_tcp(address: SocketAddr) -> Result<Listener, BindError> {
     Ok(Listener::Tcp(listener, bound))
 }
 
-fn tcp_socket(address: SocketAddr) -> io::Result<TcpListener> {
+fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -109,6 +128,9 @@ fn tcp_socket(address: SocketAddr) -> io::Result<TcpListener> {
     // Lets a restart bind while connections of the last run are in TIME_WAIT; on Linux a second
     // listener is refused all the same.
     socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -124,6 +146,16 @@ impl Listener {
         match self {
             Self::Tcp(_, address) => Some(*address),
             Self::Unix(..) => None,
+        }
+    }
+
+    /// Sets whether another socket of this user may be bound to an overlapping address. Allowed for
+    /// moments only: otherwise a second mtlsd would take half of the connections, unnoticed.
+    pub fn share_port(&self, allowed: bool) {
+        if let Self::Tcp(socket, _) = self
+            && let Err(error) = SockRef::from(socket).set_reuse_port(allowed)
+        {
+            tracing::warn!(listener = %self, %error, "cannot set SO_REUSEPORT");
         }
     }
 
@@ -170,7 +202,7 @@ impl fmt::Display for Listener {
 
 impl BindError {
     /// Whether the machine has no such address family.
-    fn family_is_missing(&self) -> bool {
+    pub fn family_is_missing(&self) -> bool {
         let Self::Failed { source, .. } = self else {
             return false;
         };

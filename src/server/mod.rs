@@ -17,4 +17,4 @@ pub use accept::{Accepted, Acceptor, Porter};
 pub use connection::{Client, Settings, Terms, serve};
 pub use cutoff::Ends;
 pub use io::{Activity, Socket};
-pub use listener::{BindError, Listener, bind};
+pub use listener::{BindError, Listener, bind, bind_address, bind_path};
