@@ -14,6 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::head;
+
 /// The body that is sent to the origin.
 pub enum Upload {
     /// None.
@@ -196,12 +198,13 @@ impl Body for Upload {
             }
             return Poll::Pending;
         }
-        let frame = ready!(polled);
+        let frame = ready!(polled).and_then(|frame| frame.map(filtered).transpose());
         streamed.touched.set(true);
         streamed.enter(match &frame {
             None => Stage::Finished,
             Some(Err(_)) => Stage::Failed,
-            Some(Ok(_)) if incoming.is_end_stream() => Stage::Finished,
+            // Nothing follows trailers, and nobody asks for more.
+            Some(Ok(frame)) if frame.is_trailers() || incoming.is_end_stream() => Stage::Finished,
             Some(Ok(_)) => Stage::AwaitingOrigin,
         });
         Poll::Ready(frame)
@@ -219,6 +222,17 @@ impl Body for Upload {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(streamed) => streamed.incoming.borrow().size_hint(),
         }
+    }
+}
+
+/// The frame without trailers that must not pass; `None` if nothing is left of it.
+fn filtered(frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            head::request_trailers(&mut trailers);
+            (!trailers.is_empty()).then(|| Frame::trailers(trailers))
+        }
+        Err(frame) => Some(frame),
     }
 }
 

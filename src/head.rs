@@ -7,6 +7,7 @@
 mod accept;
 mod fields;
 mod kept;
+mod trailers;
 mod upgrade;
 
 use std::net::IpAddr;
@@ -23,6 +24,7 @@ use crate::config::{self, HeaderPolicy, HostHeader};
 pub use accept::prefers_json;
 pub use fields::Fields;
 pub use kept::Kept;
+pub use trailers::{request_trailers, response_trailers};
 pub use upgrade::{accepted, offered, switch};
 
 /// What is known about a request besides its head.

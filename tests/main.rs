@@ -6,6 +6,7 @@
 mod support;
 
 mod abuse;
+mod broken_responses;
 mod config_reload;
 mod documents;
 mod fetch;
@@ -16,6 +17,7 @@ mod layers;
 mod limits;
 mod listeners;
 mod live_connections;
+mod messages;
 mod mtls_certificates;
 mod origin_faults;
 mod process;

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, Version};
+use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
 use crate::diagnosis::Report;
 use crate::error::ForwardError;
 
+use super::forwards::Reply;
 use super::record::Record;
 use super::relay::ResponseBody;
 
@@ -37,6 +38,21 @@ pub fn explain(
     // For whoever asked in this very process, and can tell more from it than from a status.
     let (error, detail) = (error.clone(), report.detail.clone());
     response.extensions_mut().insert(Failed { error, detail });
+    response
+}
+
+/// A response of mtlsd's own that is no error.
+pub fn reply(reply: Reply, mut record: Record) -> Response<ResponseBody> {
+    record.status = StatusCode::OK;
+    let body = ResponseBody::Own(Bytes::from(reply.text), Box::new(record));
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    if let Some(methods) = reply.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    if let Some(kind) = reply.content_type {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
     response
 }
 

@@ -114,7 +114,7 @@ impl<'a> Message<'a> {
                     return Err(ForwardError::BadRequest("the :path is not a path"));
                 }
                 let named = authority.map(|authority| {
-                    let text = authority.as_str();
+                    let text = without_empty_port(authority.as_str());
                     AuthorityRef::parse(text).map(|authority| (text, authority))
                 });
                 match (named, host) {
@@ -137,10 +137,9 @@ impl<'a> Message<'a> {
                 }
             }
             (scheme @ Some("http" | "https"), Some(authority)) => {
-                let text = authority.as_str();
-                let authority = AuthorityRef::parse(text).ok_or(ForwardError::BadRequest(
-                    "the URL's authority is not host[:port]",
-                ))?;
+                let text = without_empty_port(authority.as_str());
+                let authority = AuthorityRef::parse(text)
+                    .ok_or_else(|| unreadable(text, "the URL's authority is not host[:port]"))?;
                 let https = scheme == Some("https");
                 (Asked::Url { https, authority }, Some(text))
             }
@@ -203,16 +202,31 @@ fn host(headers: &HeaderMap) -> Result<Option<(&str, AuthorityRef<'_>)>, Forward
             "the request has several Host fields",
         ));
     }
-    let read = value
-        .to_str()
-        .ok()
-        .and_then(|text| Some((text, AuthorityRef::parse(text)?)));
-    match read {
-        Some(read) => Ok(Some(read)),
-        None => Err(ForwardError::BadRequest(
-            "the Host field is not host[:port]",
-        )),
+    let text = without_empty_port(value.to_str().unwrap_or_default());
+    match AuthorityRef::parse(text) {
+        Some(authority) => Ok(Some((text, authority))),
+        None => Err(unreadable(text, "the Host field is not host[:port]")),
     }
+}
+
+/// The authority without the colon of a port that is empty, which means the scheme's (RFC 3986
+/// section 3.2.3).
+fn without_empty_port(text: &str) -> &str {
+    match text.strip_suffix(':') {
+        Some(host) if AuthorityRef::parse(host).is_some_and(|host| host.port().is_none()) => host,
+        _ => text,
+    }
+}
+
+/// Why an authority is refused. RFC 9110 section 4.2.4 warns of user information in URLs.
+fn unreadable(text: &str, otherwise: &'static str) -> ForwardError {
+    ForwardError::BadRequest(match text.contains('@') {
+        true => {
+            "the authority contains user information (`user:password@`); remove it and send the \
+             credentials in an Authorization field"
+        }
+        false => otherwise,
+    })
 }
 
 /// Whether the body is chunked. A list of codings is refused: what one parser takes for the last
@@ -278,6 +292,16 @@ mod tests {
                 "GET",
                 "/",
                 &[("host", "u@a")],
+                "the authority contains user information (`user:password@`); remove it and send the \
+                 credentials in an Authorization field",
+            ),
+            ("GET", "/", &[("host", "a:")], "accepted"),
+            ("GET", "/", &[("host", "[::1]:")], "accepted"),
+            ("GET", "http://a:/", &[], "accepted"),
+            (
+                "GET",
+                "/",
+                &[("host", "a:80:")],
                 "the Host field is not host[:port]",
             ),
             (
@@ -298,7 +322,8 @@ mod tests {
                 "GET",
                 "http://u:p@a/",
                 &[],
-                "the URL's authority is not host[:port]",
+                "the authority contains user information (`user:password@`); remove it and send the \
+                 credentials in an Authorization field",
             ),
             (
                 "GET",

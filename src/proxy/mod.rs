@@ -3,6 +3,8 @@
 
 mod answer;
 mod complaint;
+mod forwards;
+mod framing;
 mod guard;
 mod message;
 mod ready;
@@ -35,6 +37,7 @@ use crate::route::{Arrival, By, Entrance, Routes};
 use crate::server::Client;
 use crate::upstream::{Lease, Manner, Outbound, Upstream};
 
+use forwards::Reply;
 use message::{Message, Tunnel};
 use ready::Ready;
 use record::{InFlight, Record};
@@ -82,6 +85,8 @@ enum Departure {
     Request(Box<Ready>),
     /// Open this tunnel, in which plain HTTP is spoken.
     Tunnel(Rc<Tunnel>),
+    /// Respond to it here.
+    Reply(Reply),
 }
 
 /// What became of a request.
@@ -92,6 +97,8 @@ enum Passed {
     Switch(response::Parts, OnUpgrade, Lease),
     /// A tunnel in which plain HTTP is spoken.
     Tunnel(Rc<Tunnel>),
+    /// A response of mtlsd's own that is no error.
+    Reply(Reply),
 }
 
 /// Where a request came from.
@@ -248,6 +255,7 @@ impl Proxy {
             let passed = match &mut departure {
                 Ok(Departure::Request(ready)) => ready.forward(&client, &mut record).await,
                 Ok(Departure::Tunnel(tunnel)) => Ok(Passed::Tunnel(Rc::clone(tunnel))),
+                Ok(Departure::Reply(reply)) => Ok(Passed::Reply(std::mem::take(reply))),
                 Err(error) => Err(error.clone()),
             };
             match passed {
@@ -282,6 +290,7 @@ impl Proxy {
                     tokio::task::spawn_local(serving);
                     Response::new(ResponseBody::Empty)
                 }
+                Ok(Passed::Reply(reply)) => answer::reply(reply, record),
                 Err(error) => {
                     let report = complaint::report(&error, &record);
                     complaint::log_failure(&error, &report, from.peer);
@@ -352,6 +361,9 @@ impl Proxy {
             chunked: message.chunked || (http2 && !incoming.is_end_stream()),
             upgrade: offered.clone(),
         };
+        if let Some(reply) = forwards::spend(&mut head) {
+            return Ok(Departure::Reply(reply));
+        }
         if http2 {
             head::join_cookies(&mut head.headers);
         }

@@ -11,7 +11,7 @@ use crate::upstream::Outbound;
 
 use super::record::Record;
 use super::relay::Relayed;
-use super::{Passed, Service, complaint};
+use super::{Passed, Service, complaint, framing};
 
 /// A request that is ready for its origin.
 pub struct Ready {
@@ -47,12 +47,12 @@ impl Ready {
             let offered = self.offered.as_ref();
             let protocol = offered.and_then(|offered| head::accepted(&head.headers, offered));
             let protocol = protocol.ok_or(ForwardError::Upgrade)?;
-            self.rewrite(&mut head);
+            self.rewrite(&mut head)?;
             head::switch(&mut head.headers, protocol);
             return Ok(Passed::Switch(head, origin, inbound.lease));
         }
         let (mut head, mut incoming) = inbound.response.into_parts();
-        let last = self.rewrite(&mut head);
+        let last = self.rewrite(&mut head)?;
         let ahead = match head.status.is_client_error() {
             true => {
                 let looking = complaint::look(&mut head, &mut incoming, &inbound.lease, record);
@@ -74,8 +74,13 @@ impl Ready {
     }
 
     /// Makes the origin's head the client's. Returns whether it is the last on its connection.
-    fn rewrite(&self, head: &mut response::Parts) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ForwardError::Protocol`] if it is not clear how its body is framed.
+    fn rewrite(&self, head: &mut response::Parts) -> Result<bool, ForwardError> {
         let fields = Fields::of(&head.headers);
+        framing::check(&mut head.headers, fields)?;
         head::response(
             &mut head.headers,
             fields,
@@ -83,6 +88,6 @@ impl Ready {
             &self.outbound.target,
             self.service.base_path(self.prefixed),
         );
-        fields.is_last(head.version)
+        Ok(fields.is_last(head.version))
     }
 }

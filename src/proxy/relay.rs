@@ -1,7 +1,7 @@
 //! The answer's body on its way to the client.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::body::{Stage, Upload};
 use crate::error::Failure;
+use crate::head;
 use crate::server::Client;
 use crate::upstream::Lease;
 
@@ -55,6 +56,10 @@ pub struct Relay {
     untaken: bool,
     // Since when nothing came; not known while something does.
     silent_since: Option<Instant>,
+    // Why the response broke off, until the client has been sent what came before that, and where
+    // that stands.
+    broken: Option<BrokenOff>,
+    flushed: Option<u64>,
     client: Client,
     record: Record,
 }
@@ -89,6 +94,8 @@ impl ResponseBody {
             silence: relayed.silence,
             untaken: false,
             silent_since: None,
+            broken: None,
+            flushed: None,
             client,
             record,
         };
@@ -116,6 +123,9 @@ impl Relay {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.take();
+        if self.broken.is_some() {
+            return self.poll_break(cx);
+        }
         let next = match self.ahead.take() {
             Some(ahead) => Poll::Ready(Some(ahead)),
             None => Pin::new(&mut self.incoming).poll_frame(cx),
@@ -123,6 +133,17 @@ impl Relay {
         match next {
             Poll::Ready(Some(Ok(frame))) => {
                 self.silent_since = None;
+                let frame = match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        head::response_trailers(&mut trailers);
+                        if trailers.is_empty() {
+                            self.finish();
+                            return Poll::Ready(None);
+                        }
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                };
                 if self.incoming.is_end_stream() {
                     self.finish();
                 } else if self.client.activity.is_multiplexed() {
@@ -144,7 +165,8 @@ impl Relay {
                     Some(failure) => BrokenOff::Ended(failure),
                     None => BrokenOff::Damaged(error),
                 };
-                Poll::Ready(Some(Err(self.break_off(broken))))
+                self.break_off(broken);
+                self.poll_break(cx)
             }
             Poll::Pending => self.poll_silence(cx),
         }
@@ -168,9 +190,17 @@ impl Relay {
             if deadline <= Instant::now()
                 && self.upload.since().is_none_or(|upload| upload <= moved)
             {
-                return Poll::Ready(Some(Err(self.break_off(BrokenOff::Silent(self.silence)))));
+                self.break_off(BrokenOff::Silent(self.silence));
+                return self.poll_break(cx);
             }
         }
+    }
+
+    /// Ends the response with its error once the head, and what came of the body, is on its way to
+    /// the client: hyper drops whatever it has not written when a body fails.
+    fn poll_break(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        ready!(self.client.activity.poll_flushed(cx, &mut self.flushed));
+        Poll::Ready(self.broken.take().map(Err))
     }
 
     /// The client took what it was handed.
@@ -193,7 +223,7 @@ impl Relay {
         hint
     }
 
-    fn break_off(&mut self, why: BrokenOff) -> BrokenOff {
+    fn break_off(&mut self, why: BrokenOff) {
         let token = match why {
             BrokenOff::Silent(_) => "connection_read_timeout",
             BrokenOff::Ended(_) | BrokenOff::Damaged(_) => "http_response_incomplete",
@@ -203,7 +233,7 @@ impl Relay {
             self.client.activity.reset_at_end();
         }
         self.record.log_break(token, &why);
-        why
+        self.broken = Some(why);
     }
 }
 

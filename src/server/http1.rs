@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -44,9 +44,10 @@ where
     };
     let ends = client.terms.ends;
     let mut begun = pin!(client.terms.drain.clone().begun());
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         client.activity.request_began();
-        Answering::on(&client.activity, answer(client.clone(), request))
+        let version = request.version();
+        Answering::on(&client.activity, version, answer(client.clone(), request))
     });
     let mut connection = http1::Builder::new()
         // The origin's Date stands; ours would be a second opinion.
@@ -66,6 +67,7 @@ where
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(End::Served(result));
             }
+            clock.activity.note_turn();
             if clock.draining.is_none() && client.terms.drain.is_draining() {
                 clock.draining = Some(Draining::since(Instant::now()));
             }
@@ -145,10 +147,15 @@ pub async fn idle(socket: &Socket, client: &Client) -> io::Result<()> {
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// Takes what the client still sends, for a while. Closing on unread bytes resets the connection,
-/// and a client that is busy with an upload would lose the answer that told it to stop.
+/// Ends the response side of the connection, and then takes what the client still sends, for a
+/// while (RFC 9112 section 9.6). Closing with unread bytes resets the connection, and a client that is
+/// busy with an upload would lose the response that told it to stop.
 pub async fn linger(mut socket: Socket) {
     if socket.activity().resets_at_end() {
+        return;
+    }
+    // After a broken response hyper leaves that to us, and the client would wait for the rest of it.
+    if socket.shutdown().await.is_err() {
         return;
     }
     let mut waste = vec![0; 16 * 1024];

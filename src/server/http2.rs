@@ -57,6 +57,7 @@ where
     let alarm = Alarm::default();
     let mut draining = false;
     let ended = poll_fn(|cx| {
+        activity.note_task(cx);
         let mut polled = connection.as_mut().poll(cx);
         if polled.is_pending() && !draining && begun.as_mut().poll(cx).is_ready() {
             draining = true;
@@ -65,6 +66,7 @@ where
             polled = connection.as_mut().poll(cx);
         }
         socket.let_go(cx);
+        activity.note_turn();
         if let Poll::Ready(result) = polled {
             return Poll::Ready(Some(result));
         }

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,6 +52,12 @@ pub struct Activity {
     // last so.
     untaken: AtomicUsize,
     handed: AtomicU64,
+    // Times that everything written so far had gone to the socket while a task waited for that.
+    flushes: AtomicU64,
+    awaits_flush: AtomicBool,
+    awaiting_flush: Mutex<Vec<Waker>>,
+    // The task that writes, where another one waits for that.
+    connection: Mutex<Option<Waker>>,
 }
 
 /// What a client connection is waiting for.
@@ -178,6 +184,10 @@ impl Activity {
             tunneled: false,
             untaken: AtomicUsize::new(0),
             handed: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            awaits_flush: AtomicBool::new(false),
+            awaiting_flush: Mutex::default(),
+            connection: Mutex::default(),
         }
     }
 
@@ -255,9 +265,9 @@ impl Activity {
         self.reset.load(Relaxed)
     }
 
-    /// Whether a message came that two parsers could read differently, so that nothing may follow
-    /// it.
-    pub fn is_ambiguous(&self) -> bool {
+    /// Whether nothing may follow the response that is under way: a message came that two parsers
+    /// could read differently.
+    pub fn is_last(&self) -> bool {
         self.ambiguous.load(Relaxed)
     }
 
@@ -283,6 +293,55 @@ impl Activity {
         let untaken = self.untaken.load(Relaxed);
         let stuck = untaken > 0 && untaken == self.active.load(Relaxed);
         stuck.then(|| self.born + Duration::from_micros(self.handed.load(Relaxed)))
+    }
+
+    /// Ready once everything that was written before the first call has gone to the socket. `since`
+    /// holds the state between calls and starts as `None`.
+    pub fn poll_flushed(&self, cx: &Context<'_>, since: &mut Option<u64>) -> Poll<()> {
+        let flushes = self.flushes.load(Relaxed);
+        if flushes > *since.get_or_insert(flushes) {
+            return Poll::Ready(());
+        }
+        self.awaits_flush.store(true, Relaxed);
+        let mut awaiting = self
+            .awaiting_flush
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        awaiting.push(cx.waker().clone());
+        drop(awaiting);
+        let connection = self.connection.lock();
+        if let Some(connection) = &*connection.unwrap_or_else(PoisonError::into_inner) {
+            connection.wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Notes the task of a multiplexed connection, which other tasks wake.
+    pub(super) fn note_task(&self, cx: &Context<'_>) {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &mut *connection {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *connection = Some(cx.waker().clone()),
+        }
+    }
+
+    /// The connection was polled: unless the socket is full, nothing is left to write.
+    pub(super) fn note_turn(&self) {
+        if !self.awaits_flush.load(Relaxed) || self.blocked_since().is_some() {
+            return;
+        }
+        self.awaits_flush.store(false, Relaxed);
+        self.flushes.fetch_add(1, Relaxed);
+        let mut awaiting = self
+            .awaiting_flush
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for waker in awaiting.drain(..) {
+            waker.wake();
+        }
     }
 
     /// While this is set, the connection stays open though whoever serves it shuts it down.

@@ -99,6 +99,12 @@ impl<S: Read + Write> Client<S> {
         })
     }
 
+    /// Reads up to the end of a head.
+    pub fn head(&mut self) -> io::Result<String> {
+        let head = self.until(b"\r\n\r\n")?;
+        Ok(String::from_utf8_lossy(&head).into_owned())
+    }
+
     /// Everything up to the end of the connection.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = std::mem::take(&mut self.read);
