@@ -17,7 +17,7 @@ pub fn response_trailers(trailers: &mut HeaderMap) {
 
 fn filter(trailers: &mut HeaderMap, passes: impl Fn(&str) -> bool) {
     let mut named: Vec<HeaderName> = super::connection_options(trailers)
-        .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
         .collect();
     let forbidden = trailers
         .keys()
