@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_response_passes_with_one_length_or_one_coding() {
-        const CASES: &[(&[(&str, &str)], Option<&str>)] = &[
+        type Fields = &'static [(&'static str, &'static str)];
+        const CASES: &[(Fields, Option<&str>)] = &[
             (&[], None),
             (&[("content-length", "2")], Some("2")),
             (&[("content-length", "2, 2")], Some("2")),
@@ -111,7 +112,7 @@ mod tests {
                     HeaderValue::from_static(value),
                 );
             }
-            let found = Fields::of(&headers);
+            let found = crate::head::Fields::of(&headers);
             let outcome = check(&mut headers, found);
             let lengths: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
             match (expected, outcome) {
