@@ -40,10 +40,12 @@ impl Demanding {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
         let chain = pem::certificates(Input::Certificate, here, certificate.as_bytes())?;
+        let mut keys = pem::private_keys(here, key.as_bytes(), None)?;
+        let key = keys.swap_remove(0).clone_key();
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, pem::private_key(here, key.as_bytes(), None)?)?;
+            .with_single_cert(chain, key)?;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 

@@ -55,14 +55,14 @@ pub enum LoadError {
         form: Unusable,
     },
     /// A file holds PEM, and not what is wanted of it.
-    #[error("{} holds no {}, only: {}", path.display(), wanted(*input), found.join(", "))]
+    #[error("no {} in {}; it contains only: {}", wanted(*input), path.display(), found.join(", "))]
     NothingFound {
         /// Which input the file is.
         input: Input,
         /// The file.
         path: PathBuf,
-        /// The labels that it does hold.
-        found: Vec<String>,
+        /// The labels that it does contain.
+        found: Vec<&'static str>,
     },
     /// The key needs a password.
     #[error("the key in {} is encrypted", path.display())]
@@ -70,8 +70,8 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
-    /// The password is another one.
-    #[error("the password for {} is wrong", path.display())]
+    /// The password does not decrypt the file.
+    #[error("cannot decrypt {}: wrong password", path.display())]
     WrongPassword {
         /// The file that it is for.
         path: PathBuf,
@@ -87,11 +87,11 @@ pub enum LoadError {
         reason: String,
     },
     /// The key is of a kind or size that TLS libraries refuse.
-    #[error("the key in {} cannot be used: {reason}", path.display())]
+    #[error("the key in {} is not supported: {reason}", path.display())]
     UnusableKey {
         /// The file.
         path: PathBuf,
-        /// What the TLS library said.
+        /// What is wrong with it.
         reason: String,
     },
     /// The certificate was issued for another key.
@@ -153,22 +153,22 @@ impl LoadError {
             }
             Self::Read { .. } => return None,
             Self::Unusable { path, form, .. } => form.help(path),
-            Self::NotPem { .. } => "it must hold a -----BEGIN …----- block".to_owned(),
+            Self::NotPem { .. } => "it must contain a -----BEGIN …----- block".to_owned(),
             Self::NothingFound { input: Input::Key, .. } => {
-                "name the file that holds the private key with `key`".to_owned()
+                "set `key` to the file with the private key".to_owned()
             }
             Self::NothingFound { input: Input::Crl, .. } => {
-                "name the file that holds the X509 CRL blocks; from DER: openssl crl -inform DER -in CRL -out CRL.pem".to_owned()
+                "set `crl` to a CRL in DER, or to a file with X509 CRL blocks".to_owned()
             }
-            Self::NothingFound { .. } => "name the file that holds the CERTIFICATE blocks".to_owned(),
+            Self::NothingFound { .. } => "it must contain CERTIFICATE blocks".to_owned(),
             Self::Encrypted { .. } => {
-                "write its password into a file of its own, and name that with `key_password_file`".to_owned()
+                "write its password into a file of its own, and set `key_password_file` to that".to_owned()
             }
             Self::WrongPassword { path } => format!(
                 "the password is the first line of the file that `key_password_file` names; try it: openssl pkey -noout -passin file:PASSWORD_FILE -in {0}, or openssl pkcs12 -noout -passin file:PASSWORD_FILE -in {0}",
                 path.display()
             ),
-            Self::Damaged { .. } => "was the file cut short while it was copied?".to_owned(),
+            Self::Damaged { .. } => "check that the file was copied completely".to_owned(),
             Self::UnusableKey { .. } => {
                 "use an RSA key of at least 2048 bits, an EC key on P-256, P-384 or P-521, or Ed25519".to_owned()
             }
@@ -195,6 +195,6 @@ fn wanted(input: Input) -> &'static str {
         Input::Certificate | Input::Ca => "certificate",
         Input::Key => "private key",
         Input::Password => "password",
-        Input::Crl => "revocation list",
+        Input::Crl => "CRL",
     }
 }

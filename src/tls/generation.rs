@@ -72,13 +72,13 @@ impl Generation {
             Trust::System => trust::system()?,
             Trust::Mozilla => trust::mozilla(),
             Trust::Bundle(path) => {
-                let bytes = inputs.bundle.as_deref().unwrap_or_default();
+                let bytes = inputs.bundle.as_deref().map_or(&[][..], Vec::as_slice);
                 trust::bundle(path, bytes)?
             }
         };
         let provider = Arc::new(provider(policy));
         let lists = match (&policy.crl, &inputs.crl) {
-            (Some(path), Some(bytes)) => pem::revocation_lists(path, bytes)?,
+            (Some(path), Some(bytes)) => pem::crls(path, bytes)?,
             _ => Vec::new(),
         };
         let verifier = Verifier::new(Arc::clone(&roots), lists, policy, Arc::clone(&provider))

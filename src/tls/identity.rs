@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
@@ -17,8 +18,9 @@ use crate::timestamp::from_seconds;
 use super::chain::{self, ChainError, order};
 use super::error::{Input, LoadError};
 use super::inputs::Inputs;
+use super::pem::Key;
 use super::remark::Remark;
-use super::{pem, pkcs12, x509};
+use super::{key, pem, pkcs12, x509};
 
 /// A certificate chain and the key it was issued for.
 pub struct Identity {
@@ -60,8 +62,12 @@ impl Identity {
     pub(super) fn with_key(
         source: &Source,
         inputs: &Inputs,
-    ) -> Result<(Self, PrivateKeyDer<'static>), LoadError> {
-        let (certificates, key) = material(source, inputs)?;
+    ) -> Result<(Self, Key), LoadError> {
+        let Material {
+            certificates,
+            key,
+            keys,
+        } = Material::read(source, inputs)?;
         let mismatch = || LoadError::Mismatch {
             chain: source.certificate.clone(),
             key: source.key.clone(),
@@ -71,15 +77,10 @@ impl Identity {
             path: source.certificate.clone(),
             reason,
         };
-        let unusable = |error: Error| LoadError::UnusableKey {
+        let signing = any_supported_type(&key).map_err(|_| LoadError::UnusableKey {
             path: source.key.clone(),
-            reason: error.to_string(),
-        };
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let signing = provider
-            .key_provider
-            .load_private_key(key.clone_key())
-            .map_err(unusable)?;
+            reason: key::fault(&key),
+        })?;
         let public = signing.public_key();
         let chain = order(certificates, public.as_deref(), SystemTime::now());
         let chain = chain.map_err(|error| match error {
@@ -91,6 +92,9 @@ impl Identity {
         let leaf = Leaf::parse(&chain.certificates[0]).map_err(damaged)?;
         let mut remarks = chain.remarks;
         remarks.extend(usage_remarks(&chain.certificates[0]));
+        if keys > 1 {
+            remarks.push(Remark::SeveralKeys(source.key.clone(), keys));
+        }
         if inputs.key_is_public {
             remarks.push(Remark::PublicKeyFile(source.key.clone()));
         }
@@ -201,17 +205,38 @@ impl Leaf {
     }
 }
 
-type Material = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
 /// The certificates and the key, in the order they were found.
-fn material(source: &Source, inputs: &Inputs) -> Result<Material, LoadError> {
-    let password = inputs.password.as_deref().map(Vec::as_slice);
-    if pkcs12::is_pkcs12(&inputs.certificate) && source.key == source.certificate {
-        return pkcs12::open(&source.certificate, &inputs.certificate, password);
+struct Material {
+    certificates: Vec<CertificateDer<'static>>,
+    key: Key,
+    // How many keys there were to choose from.
+    keys: usize,
+}
+
+impl Material {
+    fn read(source: &Source, inputs: &Inputs) -> Result<Self, LoadError> {
+        let password = inputs.password.as_deref().map(Vec::as_slice);
+        let (certificates, keys) =
+            if pkcs12::is_pkcs12(&inputs.certificate) && source.key == source.certificate {
+                let content = pkcs12::open(&source.certificate, &inputs.certificate, password)?;
+                (content.certificates, content.keys)
+            } else {
+                let (path, bytes) = (&source.certificate, &inputs.certificate);
+                let certificates = pem::certificates(Input::Certificate, path, bytes)?;
+                let keys = pem::private_keys(&source.key, &inputs.key, password)?;
+                (certificates, keys)
+            };
+        let count = keys.len();
+        let key = key::choose(keys, &certificates).ok_or_else(|| LoadError::NotPem {
+            input: Input::Key,
+            path: source.key.clone(),
+        })?;
+        Ok(Self {
+            certificates,
+            key,
+            keys: count,
+        })
     }
-    let chain = pem::certificates(Input::Certificate, &source.certificate, &inputs.certificate)?;
-    let key = pem::private_key(&source.key, &inputs.key, password)?;
-    Ok((chain, key))
 }
 
 /// Returns what the leaf says about its use that may make an origin reject it.

@@ -1,8 +1,8 @@
 //! The files that decide about a binding's identity, read together.
 
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -15,14 +15,16 @@ use super::error::{Input, LoadError};
 
 /// The content of a binding's files, read together.
 pub struct Inputs {
-    pub(super) certificate: Vec<u8>,
+    // May contain the key too.
+    pub(super) certificate: Zeroizing<Vec<u8>>,
     pub(super) key: Zeroizing<Vec<u8>>,
     pub(super) key_is_public: bool,
     // Only where there is one.
     pub(super) password: Option<Zeroizing<Vec<u8>>>,
     // Only where the trust is a file.
-    pub(super) bundle: Option<Vec<u8>>,
-    pub(super) crl: Option<Vec<u8>>,
+    // Either may be a key by mistake.
+    pub(super) bundle: Option<Zeroizing<Vec<u8>>>,
+    pub(super) crl: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Tells two contents apart without keeping either: a keyed hash, different in every process.
@@ -41,7 +43,7 @@ impl Inputs {
         policy: &TlsPolicy,
     ) -> Result<Self, Vec<LoadError>> {
         let mut errors = Vec::new();
-        let mut read = |input: Input, path: &Path| match read_regular(path) {
+        let mut read = |input: Input, path: &Path| match read_regular(path, largest(input)) {
             Ok(content) => Some(content),
             Err(source) => {
                 let path = path.to_owned();
@@ -68,9 +70,11 @@ impl Inputs {
         match (certificate, key) {
             (Some(certificate), Some(key)) if errors.is_empty() => Ok(Self {
                 certificate: certificate.bytes,
-                key: Zeroizing::new(key.bytes),
+                key: key.bytes,
                 key_is_public: key.is_public,
-                password: password.flatten().map(|content| first_line(content.bytes)),
+                password: password
+                    .flatten()
+                    .map(|content| password_in(&content.bytes)),
                 bundle: bundle.flatten().map(|content| content.bytes),
                 crl: crl.flatten().map(|content| content.bytes),
             }),
@@ -84,11 +88,11 @@ impl Inputs {
         let mut hasher = KEYS.get_or_init(RandomState::new).build_hasher();
         let none = Vec::new();
         for part in [
-            &self.certificate,
+            &*self.certificate,
             &*self.key,
             self.password.as_deref().unwrap_or(&none),
-            self.bundle.as_ref().unwrap_or(&none),
-            self.crl.as_ref().unwrap_or(&none),
+            self.bundle.as_deref().unwrap_or(&none),
+            self.crl.as_deref().unwrap_or(&none),
         ] {
             hasher.write_usize(part.len());
             hasher.write(part);
@@ -100,34 +104,99 @@ impl Inputs {
 /// A file's content, and whether everybody on this machine may read it.
 #[derive(Clone)]
 struct Content {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     is_public: bool,
 }
 
-/// The content of a file of a sensible size. Opening a pipe or a device could wait for ever, and
-/// with it every other binding's rotation.
-fn read_regular(path: &Path) -> io::Result<Content> {
+/// Reads a file of at most `largest` bytes. Opening a pipe or a device could block for ever.
+fn read_regular(path: &Path, largest: u64) -> io::Result<Content> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    if metadata.len() > LARGEST {
-        return Err(io::Error::other(format!(
-            "it is larger than {LARGEST} bytes"
-        )));
+    let too_large = || {
+        let limit = largest / MIB;
+        io::Error::other(format!(
+            "it is larger than {limit} MiB, the limit for this file"
+        ))
+    };
+    if metadata.len() > largest {
+        return Err(too_large());
+    }
+    // As large as it can get: a buffer that grows leaves a copy of the key behind.
+    let capacity = usize::try_from(metadata.len() + 1).map_err(|_| too_large())?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    let mut file = File::open(path)?.take(metadata.len() + 1);
+    file.read_to_end(&mut bytes)?;
+    if bytes.len() == capacity {
+        return Err(io::Error::other("it grew while it was read"));
     }
     Ok(Content {
-        bytes: fs::read(path)?,
+        bytes,
         is_public: metadata.permissions().mode() & 0o004 != 0,
     })
 }
 
-/// A password is a line: what editors put behind it is no part of it.
-fn first_line(bytes: Vec<u8>) -> Zeroizing<Vec<u8>> {
-    let bytes = Zeroizing::new(bytes);
+/// The password in a file: its first line. Editors put a line end behind it, and those of Windows a
+/// byte order mark before it, or write UTF-16.
+fn password_in(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    let text = match bytes {
+        [0xff, 0xfe, rest @ ..] => from_utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => from_utf16(rest, u16::from_be_bytes),
+        _ => None,
+    };
+    let bytes = text.as_ref().map_or(bytes, |text| text.as_slice());
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     Zeroizing::new(bytes[..end.unwrap_or(bytes.len())].to_vec())
 }
 
-/// A bundle of all authorities there are has a quarter of a megabyte.
-const LARGEST: u64 = 16 * 1024 * 1024;
+/// `None` if it is not UTF-16.
+fn from_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<Zeroizing<Vec<u8>>> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len() * 2));
+    for character in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
+        let mut encoded = [0; 4];
+        text.extend_from_slice(character.ok()?.encode_utf8(&mut encoded).as_bytes());
+    }
+    rest.is_empty().then_some(text)
+}
+
+/// How large a file may be. A bundle of all CAs there are has a quarter of a megabyte; the CRLs of
+/// large CAs have tens of them.
+fn largest(input: Input) -> u64 {
+    match input {
+        Input::Crl => 128 * MIB,
+        Input::Certificate | Input::Key | Input::Password | Input::Ca => 16 * MIB,
+    }
+}
+
+const MIB: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_the_first_line_in_any_encoding() {
+        let utf16 = |order: fn(u16) -> [u8; 2]| {
+            let units = "\u{feff}pä\u{1f511}\r\nx".encode_utf16();
+            units.flat_map(order).collect::<Vec<u8>>()
+        };
+        for bytes in [
+            "pä\u{1f511}".as_bytes().to_vec(),
+            "pä\u{1f511}\n".as_bytes().to_vec(),
+            "pä\u{1f511}\r\nsecond line\n".as_bytes().to_vec(),
+            "\u{feff}pä\u{1f511}\n".as_bytes().to_vec(),
+            utf16(u16::to_le_bytes),
+            utf16(u16::to_be_bytes),
+        ] {
+            let password = password_in(&bytes);
+            assert_eq!(str::from_utf8(&password), Ok("pä\u{1f511}"), "{bytes:x?}");
+        }
+        // Neither UTF-8 nor UTF-16: as it is.
+        assert_eq!(**password_in(b"p\xe4\n"), *b"p\xe4");
+        assert_eq!(**password_in(b"\xff\xfe\x00"), *b"\xff\xfe\x00");
+        assert!(password_in(b"").is_empty());
+    }
+}

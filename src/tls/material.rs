@@ -32,7 +32,7 @@ impl Material {
         let inputs = Inputs::read(source, &Trust::System, &TlsPolicy::default())
             .map_err(|mut errors| errors.swap_remove(0))?;
         let (identity, key) = Identity::with_key(source, &inputs)?;
-        let label = match &key {
+        let label = match &*key {
             PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
             PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
             _ => "PRIVATE KEY",

@@ -1,16 +1,20 @@
 //! Identities, whom to trust, and TLS connections. The only room that knows rustls.
 
 mod ahead;
+mod ber;
 mod chain;
 mod connect;
 mod demanding;
 mod error;
 mod facts;
+mod form;
 mod generation;
 mod identity;
 mod inputs;
+mod key;
 mod material;
 mod opening;
+mod pbe;
 mod pem;
 mod pkcs12;
 mod remark;

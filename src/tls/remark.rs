@@ -33,6 +33,8 @@ pub enum Remark {
     Sha1,
     /// Most of the certificate's lifetime is over.
     NearExpiry(SystemTime),
+    /// The file contains this many private keys, of which one is used.
+    SeveralKeys(PathBuf, usize),
     /// Every user of this machine can read the key.
     PublicKeyFile(PathBuf),
 }
@@ -83,6 +85,11 @@ impl fmt::Display for Remark {
                 f,
                 "four fifths of the certificate's lifetime are over, it ends at {}; is its renewal working?",
                 rfc3339(*moment)
+            ),
+            Self::SeveralKeys(path, count) => write!(
+                f,
+                "{} contains {count} private keys; the one with a certificate for client authentication is used",
+                path.display()
             ),
             Self::PublicKeyFile(path) => write!(
                 f,
