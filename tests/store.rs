@@ -176,7 +176,7 @@ fn every_failure_has_an_exit_code_and_a_cure() {
         (
             "mtls-certificate upload --cert key.pem --key key.pem",
             1,
-            "mtlsd: key.pem holds no certificate",
+            "mtlsd: no certificate in key.pem; it contains only: PRIVATE KEY",
         ),
         (
             "mtls-certificate upload --cert cert.pem",
@@ -196,7 +196,7 @@ fn every_failure_has_an_exit_code_and_a_cure() {
         (
             "cert upload certificate-authority --ca-cert key.pem",
             1,
-            "mtlsd: key.pem holds no certificate",
+            "mtlsd: no certificate in key.pem; it contains only: PRIVATE KEY",
         ),
         (
             "mtls-certificate upload --cert cert.pem --key key.pem --store cert.pem",

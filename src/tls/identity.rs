@@ -59,10 +59,7 @@ impl Identity {
     }
 
     /// The same, and the key.
-    pub(super) fn with_key(
-        source: &Source,
-        inputs: &Inputs,
-    ) -> Result<(Self, Key), LoadError> {
+    pub(super) fn with_key(source: &Source, inputs: &Inputs) -> Result<(Self, Key), LoadError> {
         let Material {
             certificates,
             key,
@@ -263,6 +260,9 @@ fn usage_remarks(leaf: &CertificateDer<'_>) -> Vec<Remark> {
         if extension.critical && extension.parsed_extension().unsupported() {
             remarks.push(Remark::CriticalExtension(extension.oid.to_id_string()));
         }
+    }
+    if key::has_explicit_curve(certificate.public_key().raw) {
+        remarks.push(Remark::ExplicitCurve);
     }
     let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
     if SHA1.contains(&algorithm.as_str()) {

@@ -37,6 +37,16 @@ fn is_for_clients(certificate: &X509Certificate<'_>) -> bool {
     }
 }
 
+/// Whether the SubjectPublicKeyInfo spells out its curve in place of naming it.
+pub fn has_explicit_curve(spki: &[u8]) -> bool {
+    let is_explicit = || {
+        let mut algorithm = Reader::new(spki).inside(SEQUENCE)?.inside(SEQUENCE)?;
+        let is_ec = algorithm.tagged(OBJECT_IDENTIFIER)?.content == EC;
+        Some(is_ec && algorithm.element()?.tag == SEQUENCE)
+    };
+    is_explicit().unwrap_or(false)
+}
+
 /// Says what is wrong with a key that the TLS library does not take.
 pub fn fault(key: &PrivateKeyDer<'_>) -> String {
     let fault = match key {

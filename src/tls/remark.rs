@@ -29,6 +29,8 @@ pub enum Remark {
     OldVersion(u32),
     /// The certificate has a critical extension that few know: its OID.
     CriticalExtension(String),
+    /// The certificate spells out its curve, which RFC 5480 section 2.1.1 forbids.
+    ExplicitCurve,
     /// The certificate is signed with SHA-1, which most origins refuse.
     Sha1,
     /// Most of the certificate's lifetime is over.
@@ -85,6 +87,9 @@ impl fmt::Display for Remark {
                 f,
                 "four fifths of the certificate's lifetime are over, it ends at {}; is its renewal working?",
                 rfc3339(*moment)
+            ),
+            Self::ExplicitCurve => f.write_str(
+                "the certificate spells out its curve (explicit parameters), and many origins reject that; request a new one with a key from: openssl pkey -ec_param_enc named_curve -in KEY -out KEY.new",
             ),
             Self::SeveralKeys(path, count) => write!(
                 f,
