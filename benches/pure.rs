@@ -11,7 +11,7 @@ use std::path::Path;
 use divan::Bencher;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use mtlsd::config::{Authority, AuthorityRef, Config, Draft};
-use mtlsd::head::{self, Fields, Sender};
+use mtlsd::head::{self, Fields, Reach, Sender};
 use mtlsd::route::{Arrival, Asked, Entrance, Routes};
 
 fn main() {
@@ -87,8 +87,8 @@ mod route {
 
 mod heads {
     use super::{
-        Authority, Bencher, Fields, HeaderMap, HeaderName, HeaderValue, Sender, Uri, black_box,
-        config, head,
+        Authority, Bencher, Fields, HeaderMap, HeaderName, HeaderValue, Reach, Sender, Uri,
+        black_box, config, head,
     };
 
     #[divan::bench]
@@ -107,13 +107,14 @@ mod heads {
             asked: None,
             chunked: false,
             upgrade: None,
+            page: None,
         };
         let target = target();
         bencher
             .with_inputs(|| headers.clone())
             .bench_refs(|headers| {
                 let fields = Fields::of(headers);
-                head::request(headers, fields, &policy, &target, &sender);
+                head::request(headers, fields, &policy, target.header().clone(), &sender);
             });
     }
 
@@ -129,11 +130,16 @@ mod heads {
         ]);
         let policy = config(1).bindings.remove(0).headers;
         let target = target();
+        let reach = Reach {
+            target: &target,
+            host: None,
+            base_path: "/v1",
+        };
         bencher
             .with_inputs(|| headers.clone())
             .bench_refs(|headers| {
                 let fields = Fields::of(headers);
-                head::response(headers, fields, &policy, &target, "/v1");
+                head::response(headers, fields, &policy, reach);
             });
     }
 

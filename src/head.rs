@@ -5,15 +5,18 @@
 //! ours removed by naming it in `Connection`.
 
 mod accept;
+mod cookies;
 mod fields;
 mod kept;
+mod page;
+mod reference;
 mod trailers;
 mod upgrade;
 
 use std::net::IpAddr;
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, LOCATION,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST,
     STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -24,6 +27,8 @@ use crate::config::{self, HeaderPolicy, HostHeader};
 pub use accept::prefers_json;
 pub use fields::Fields;
 pub use kept::Kept;
+pub use page::OwnPage;
+pub use reference::{Reach, resolve};
 pub use trailers::{request_trailers, response_trailers};
 pub use upgrade::{accepted, offered, switch};
 
@@ -38,15 +43,28 @@ pub struct Sender {
     pub chunked: bool,
     /// What the client offers to switch to, where that is passed on.
     pub upgrade: Option<HeaderValue>,
+    /// The page the request comes from, if that is mtlsd's own.
+    pub page: Option<OwnPage>,
+}
+
+/// Returns what the origin `target` reads in `Host`, given what the client `asked` for.
+pub fn host(policy: &HeaderPolicy, target: &config::Authority, asked: Option<&str>) -> HeaderValue {
+    match (&policy.host, asked) {
+        (HostHeader::Literal(host), _) => host.clone(),
+        (HostHeader::Preserve, Some(asked)) => {
+            HeaderValue::from_str(asked).unwrap_or_else(|_| target.header().clone())
+        }
+        (HostHeader::Origin, _) | (HostHeader::Preserve, None) => target.header().clone(),
+    }
 }
 
 /// Turns the header fields of a client's request, which are `fields`, into those of the request to
-/// `target`.
+/// an origin that reads `host` in `Host`.
 pub fn request(
     headers: &mut HeaderMap,
     fields: Fields,
     policy: &HeaderPolicy,
-    target: &config::Authority,
+    host: HeaderValue,
     sender: &Sender,
 ) {
     let trailers = fields.te && wants_trailers(headers);
@@ -63,13 +81,9 @@ pub fn request(
         // hyper would send a GET without its body when nothing says that there is one.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let host = match (&policy.host, sender.asked.as_deref()) {
-        (HostHeader::Literal(host), _) => host.clone(),
-        (HostHeader::Preserve, Some(asked)) => {
-            HeaderValue::from_str(asked).unwrap_or_else(|_| target.header().clone())
-        }
-        (HostHeader::Origin, _) | (HostHeader::Preserve, None) => target.header().clone(),
-    };
+    if let Some(page) = &sender.page {
+        page::adopt(headers, page, &host);
+    }
     headers.insert(HOST, host);
     if policy.via {
         headers.append(VIA, HeaderValue::from_static("1.1 mtlsd"));
@@ -79,15 +93,9 @@ pub fn request(
     }
 }
 
-/// Turns the header fields of the origin's response, which are `fields`, into those for the client.
-/// `base_path` is what was put in front of the request's path.
-pub fn response(
-    headers: &mut HeaderMap,
-    fields: Fields,
-    policy: &HeaderPolicy,
-    target: &config::Authority,
-    base_path: &str,
-) {
+/// Turns the header fields of a response, which are `fields`, into those for the client, who reaches
+/// the origin by `reach`.
+pub fn response(headers: &mut HeaderMap, fields: Fields, policy: &HeaderPolicy, reach: Reach<'_>) {
     if fields.transfer_encoding {
         // RFC 9112 section 6.3: the length is not what frames this body, and it is not passed on.
         headers.remove(CONTENT_LENGTH);
@@ -98,16 +106,11 @@ pub fn response(
         headers.remove(STRICT_TRANSPORT_SECURITY);
         headers.remove(ALT_SVC);
     }
-    if policy.rewrite_location
-        && fields.location
-        && let Some(location) = headers.get_mut(LOCATION)
-        && let Some(path) = location
-            .to_str()
-            .ok()
-            .and_then(|location| shorten(location, target, base_path))
-        && let Ok(path) = HeaderValue::try_from(path)
-    {
-        *location = path;
+    if policy.rewrite_location && fields.references {
+        reference::localize(headers, reach);
+    }
+    if policy.rewrite_cookies && fields.cookies {
+        cookies::rewrite_cookies(headers, reach.target.host(), reach.base_path);
     }
 }
 
@@ -302,30 +305,6 @@ fn add_forwarded(headers: &mut HeaderMap, sender: &Sender) {
     }
 }
 
-/// A `Location` within the origin as a path that means the same to the client.
-fn shorten(location: &str, target: &config::Authority, base_path: &str) -> Option<String> {
-    let path = match location.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (authority, path) = rest.split_at(end);
-            if config::Authority::parse(authority)? != *target {
-                return None;
-            }
-            path
-        }
-        // Only behind a base path does a path on the origin differ from the same path here.
-        None if !base_path.is_empty() && location.starts_with('/') => location,
-        _ => return None,
-    };
-    let path = match path.strip_prefix(base_path)? {
-        rest if rest.starts_with('/') => rest.to_owned(),
-        rest if rest.is_empty() || rest.starts_with(['?', '#']) => format!("/{rest}"),
-        _ => return None,
-    };
-    // `//host/` would lead the client to another host.
-    (!path.starts_with("//")).then_some(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,11 +343,16 @@ mod tests {
             asked: Some(asked.to_owned()),
             chunked: false,
             upgrade: None,
+            page: None,
         }
     }
 
-    fn origin() -> config::Authority {
+    fn target() -> config::Authority {
         config::Authority::parse("api.example:8443").unwrap()
+    }
+
+    fn origin() -> HeaderValue {
+        target().header().clone()
     }
 
     #[test]
@@ -390,7 +374,7 @@ mod tests {
             &mut headers,
             fields,
             &policy(),
-            &origin(),
+            origin(),
             &sender("localhost:8001"),
         );
         assert_eq!(shown(&headers), ["accept: */*", "host: api.example:8443"]);
@@ -405,7 +389,7 @@ mod tests {
             ("Cookie", "a=b"),
         ]);
         let fields = Fields::of(&headers);
-        request(&mut headers, fields, &policy(), &origin(), &sender("x"));
+        request(&mut headers, fields, &policy(), origin(), &sender("x"));
         assert_eq!(
             shown(&headers),
             [
@@ -425,7 +409,7 @@ mod tests {
             ("Connection", "TE"),
         ]);
         let fields = Fields::of(&headers);
-        request(&mut headers, fields, &policy(), &origin(), &sender("x"));
+        request(&mut headers, fields, &policy(), origin(), &sender("x"));
         assert_eq!(
             shown(&headers),
             [
@@ -445,7 +429,7 @@ mod tests {
         };
         let mut headers = map(&[("Transfer-Encoding", "chunked")]);
         let fields = Fields::of(&headers);
-        request(&mut headers, fields, &policy(), &origin(), &chunked);
+        request(&mut headers, fields, &policy(), origin(), &chunked);
         assert_eq!(
             shown(&headers),
             ["host: api.example:8443", "transfer-encoding: chunked"]
@@ -462,16 +446,11 @@ mod tests {
                 "vhost",
             ),
         ] {
-            let mut headers = map(&[("Host", "localhost:8001")]);
-            let fields = Fields::of(&headers);
-            request(
-                &mut headers,
-                fields,
-                &HeaderPolicy { host, ..policy() },
-                &origin(),
-                &sender("localhost:8001"),
+            let policy = HeaderPolicy { host, ..policy() };
+            assert_eq!(
+                super::host(&policy, &target(), Some("localhost:8001")),
+                expected
             );
-            assert_eq!(headers[HOST], expected);
         }
     }
 
@@ -492,7 +471,7 @@ mod tests {
             &mut headers,
             fields,
             &policy,
-            &origin(),
+            origin(),
             &sender("localhost:8001"),
         );
         assert_eq!(
@@ -519,7 +498,13 @@ mod tests {
             ("Server", "nginx"),
         ]);
         let fields = Fields::of(&headers);
-        response(&mut headers, fields, &policy(), &origin(), "");
+        let target = target();
+        let reach = Reach {
+            target: &target,
+            host: None,
+            base_path: "",
+        };
+        response(&mut headers, fields, &policy(), reach);
         assert_eq!(
             shown(&headers),
             [
@@ -531,32 +516,36 @@ mod tests {
     }
 
     #[test]
-    fn locations_within_the_origin_become_paths() {
-        let cases = [
-            ("https://api.example:8443/a?b#c", "", Some("/a?b#c")),
-            ("https://API.example:8443", "", Some("/")),
-            ("https://api.example:8443?q", "", Some("/?q")),
-            ("https://api.example/a", "", None),
-            ("http://api.example:8443/a", "", None),
-            ("https://other.example:8443/a", "", None),
-            ("https://api.example:8443@evil.example/a", "", None),
-            ("https://api.example:8443//evil.example/a", "", None),
-            ("/a", "", None),
-            ("a/b", "", None),
-            ("https://api.example:8443/v1/a", "/v1", Some("/a")),
-            ("https://api.example:8443/v1", "/v1", Some("/")),
-            ("https://api.example:8443/v10/a", "/v1", None),
-            ("/v1/a", "/v1", Some("/a")),
-            ("/other", "/v1", None),
-            ("/v1//evil.example", "/v1", None),
-        ];
-        for (location, base, expected) in cases {
-            assert_eq!(
-                shorten(location, &origin(), base).as_deref(),
-                expected,
-                "{location}"
-            );
-        }
+    fn all_lines_of_a_field_count() {
+        let policy = HeaderPolicy {
+            forwarded: true,
+            ..policy()
+        };
+        let mut headers = map(&[
+            ("Connection", "close"),
+            ("Connection", "x-one"),
+            ("X-One", "1"),
+            ("TE", "gzip"),
+            ("TE", "trailers"),
+            ("X-Forwarded-For", "192.0.2.1"),
+            ("X-Forwarded-For", "192.0.2.2"),
+        ]);
+        // What is not ASCII hides nothing that stands beside it.
+        let odd = HeaderValue::from_bytes(b"\xff, X-Two").unwrap();
+        headers.append(CONNECTION, odd);
+        headers.insert("x-two", HeaderValue::from_static("2"));
+        let fields = Fields::of(&headers);
+        request(&mut headers, fields, &policy, origin(), &sender("a"));
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1, 192.0.2.2, 10.0.0.1");
+        assert_eq!(headers[TE], "trailers");
+        assert!(!headers.contains_key("x-one") && !headers.contains_key("x-two"));
+        let expects = map(&[("Expect", "x"), ("Expect", "100-Continue")]);
+        let fields = Fields::of(&expects);
+        assert!(expects_continue(&expects, fields, http::Version::HTTP_11));
+        assert!(is_grpc(&map(&[
+            ("Content-Type", "text/plain"),
+            ("Content-Type", "application/grpc+proto")
+        ])));
     }
 
     #[test]
@@ -580,7 +569,7 @@ mod tests {
             ("/#x", "", "/"),
         ];
         for (uri, base, expected) in cases {
-            let target = target(&uri.parse().unwrap(), base);
+            let target = super::target(&uri.parse().unwrap(), base);
             assert_eq!(target.to_string(), expected, "{uri}");
             assert!(!target.path().is_empty(), "{uri}");
         }

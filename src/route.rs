@@ -299,7 +299,9 @@ impl Arrival {
 
     fn is_address(&self, authority: &AuthorityRef<'_>) -> bool {
         match (self.local, authority.ip()) {
-            (Some((own, _)), Some(ip)) => own.to_canonical() == ip.to_canonical(),
+            // A listener for both families sees IPv4 clients by mapped addresses; nobody else
+            // writes them.
+            (Some((own, _)), Some(ip)) => own.to_canonical() == ip,
             _ => false,
         }
     }

@@ -7,6 +7,7 @@ mod support;
 
 mod abuse;
 mod broken_responses;
+mod browsers;
 mod config_reload;
 mod documents;
 mod fetch;

@@ -171,7 +171,7 @@ fn strangers_are_turned_away_and_told_why() {
     for (fields, message) in [
         (
             "Sec-Fetch-Site: cross-site",
-            "a web page of another site may not use binding \"b\". If any should, add allow_web_origins = \"any\" to [bindings.b]",
+            "a web page of another site may not use binding \"b\". If one should, list its origin in allow_web_origins of [bindings.b], and have it send requests that name it (CORS)",
         ),
         (
             "Origin: https://evil.example",

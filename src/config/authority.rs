@@ -69,11 +69,21 @@ impl<'a> AuthorityRef<'a> {
         self.port
     }
 
+    /// Whether this is the same host and port as `other`, where no port means `default`.
+    pub fn is_same(&self, other: &Self, default: u16) -> bool {
+        let same_host = match (self.ip, other.ip) {
+            (None, None) => self.host.eq_ignore_ascii_case(other.host),
+            (ours, theirs) => ours == theirs,
+        };
+        same_host && self.port.unwrap_or(default) == other.port.unwrap_or(default)
+    }
+
     /// Whether the host is `localhost`, below `.localhost` (RFC 6761 section 6.3), or an address
-    /// of this machine's loopback.
+    /// of this machine's loopback. An IPv4 address mapped to IPv6 is not: browsers do not trust
+    /// it, and send requests of any page to it without saying so.
     pub fn is_loopback(&self) -> bool {
         match self.ip {
-            Some(ip) => canonical(ip).is_loopback(),
+            Some(ip) => ip.is_loopback(),
             None => {
                 self.host.eq_ignore_ascii_case("localhost")
                     || strip_suffix_ignoring_case(self.host, ".localhost").is_some()
@@ -208,11 +218,6 @@ pub fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a
     tail.eq_ignore_ascii_case(suffix).then_some(head)
 }
 
-/// An IPv4 address that came in IPv6 clothes (`::ffff:127.0.0.1`), undressed.
-pub fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
-}
-
 // Digits only: `u16::from_str` would also take a leading `+`.
 pub(super) fn parse_port(text: &str) -> Option<u16> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -284,7 +289,6 @@ mod tests {
             "a.localhost",
             "127.9.9.9",
             "[::1]",
-            "[::ffff:127.0.0.1]",
         ] {
             assert!(AuthorityRef::parse(text).unwrap().is_loopback(), "{text}");
         }
@@ -294,6 +298,9 @@ mod tests {
             "128.0.0.1",
             "127.0.0.1.example",
             "[::2]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[::127.0.0.1]",
         ] {
             assert!(!AuthorityRef::parse(text).unwrap().is_loopback(), "{text}");
         }

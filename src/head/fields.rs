@@ -25,8 +25,13 @@ pub struct Fields {
     pub expect: bool,
     /// `Origin` or `Sec-Fetch-Site`, which browsers send.
     pub web: bool,
-    /// `Location`.
-    pub location: bool,
+    /// `Origin` or `Referer`, which name a page.
+    pub page: bool,
+    /// Fields with URLs that may be the origin's or mtlsd's: `Location`, `Content-Location`,
+    /// `Refresh`, `Link`, and WebDAV's `Destination` and `If`.
+    pub references: bool,
+    /// `Set-Cookie`.
+    pub cookies: bool,
     /// `Strict-Transport-Security` or `Alt-Svc`, which speak of the origin's host.
     pub host_bound: bool,
 }
@@ -40,25 +45,37 @@ impl Fields {
             // took a quarter more instructions.
             let name = name.as_str();
             match name.len() {
-                2 => found.te |= name == "te",
+                2 => {
+                    found.te |= name == "te";
+                    found.references |= name == "if";
+                }
+                4 => found.references |= name == "link",
                 6 => {
                     found.expect |= name == "expect";
                     found.web |= name == "origin";
+                    found.page |= name == "origin";
                 }
                 7 => {
                     found.upgrade |= name == "upgrade";
                     found.host_bound |= name == "alt-svc";
+                    found.references |= name == "refresh";
+                    found.page |= name == "referer";
                 }
-                8 => found.location |= name == "location",
+                8 => found.references |= name == "location",
                 10 if name == "connection" => {
                     found.connection = true;
                     found.note_options(value.as_bytes());
                 }
-                10 => found.hop_by_hop |= name == "keep-alive",
+                10 => {
+                    found.hop_by_hop |= name == "keep-alive";
+                    found.cookies |= name == "set-cookie";
+                }
+                11 => found.references |= name == "destination",
                 14 => {
                     found.web |= name == "sec-fetch-site";
                     found.hop_by_hop |= name == "http2-settings";
                 }
+                16 => found.references |= name == "content-location",
                 17 => found.transfer_encoding |= name == "transfer-encoding",
                 25 => found.host_bound |= name == "strict-transport-security",
                 _ => {}
@@ -110,9 +127,19 @@ mod tests {
             ("proxy-authorization", |found| found.hop_by_hop = true),
             ("proxy-x", |found| found.hop_by_hop = true),
             ("expect", |found| found.expect = true),
-            ("origin", |found| found.web = true),
+            ("origin", |found| {
+                found.web = true;
+                found.page = true;
+            }),
+            ("referer", |found| found.page = true),
             ("sec-fetch-site", |found| found.web = true),
-            ("location", |found| found.location = true),
+            ("location", |found| found.references = true),
+            ("content-location", |found| found.references = true),
+            ("refresh", |found| found.references = true),
+            ("link", |found| found.references = true),
+            ("destination", |found| found.references = true),
+            ("if", |found| found.references = true),
+            ("set-cookie", |found| found.cookies = true),
             ("strict-transport-security", |found| found.host_bound = true),
             ("alt-svc", |found| found.host_bound = true),
             ("x-origin", |_| ()),

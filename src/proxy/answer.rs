@@ -1,7 +1,10 @@
 //! mtlsd's own answers: what went wrong, and what to do about it.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
+    CONNECTION, CONTENT_TYPE, RETRY_AFTER, VARY,
+};
 use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
@@ -29,12 +32,21 @@ pub fn explain(
     brief: bool,
     record: Record,
 ) -> Response<ResponseBody> {
+    let page = record.page.clone();
     let mut response = match record.grpc && record.version == Version::HTTP_2 {
         true => explain_to_grpc(error, report, brief, record),
         false => explain_to_http(error, report, brief, record),
     };
     let status = proxy_status(error, report, brief);
     response.headers_mut().insert("proxy-status", status);
+    if let Some(page) = page {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, page);
+        // Also where the page sends its cookies along.
+        let yes = HeaderValue::from_static("true");
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+    }
     // For whoever asked in this very process, and can tell more from it than from a status.
     let (error, detail) = (error.clone(), report.detail.clone());
     response.extensions_mut().insert(Failed { error, detail });

@@ -77,6 +77,14 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Returns the authority that is named, if one is.
+    pub fn named(&self) -> Option<AuthorityRef<'a>> {
+        match self.asked {
+            Asked::Url { authority, .. } => Some(authority),
+            Asked::Host(host) => host,
+        }
+    }
+
     /// Returns the tunnel that a CONNECT request opens; `None` for a port at which clients speak
     /// TLS, and for a target without a port.
     pub fn tunnel(&self) -> Option<Tunnel> {

@@ -3,6 +3,7 @@
 
 mod answer;
 mod complaint;
+mod departure;
 mod forwards;
 mod framing;
 mod guard;
@@ -22,24 +23,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{Extensions, Method, Request, Response, StatusCode, Version, response};
-use http_body::Body;
+use http::{Request, Response, StatusCode, response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use crate::body::Upload;
 use crate::config::{Binding, Details, HeaderPolicy, UpgradeProtocol, WebOrigins};
 use crate::error::ForwardError;
-use crate::head::{self, Fields};
 use crate::lifecycle::Drainer;
 use crate::log::Access;
-use crate::route::{Arrival, By, Entrance, Routes};
+use crate::route::{Entrance, Routes};
 use crate::server::Client;
-use crate::upstream::{Lease, Manner, Outbound, Upstream};
+use crate::upstream::{Lease, Upstream};
 
+use departure::Departure;
 use forwards::Reply;
-use message::{Message, Tunnel};
-use ready::Ready;
+use message::Tunnel;
 use record::{InFlight, Record};
 use relay::Relayed;
 use tunnel::Switch;
@@ -77,16 +75,6 @@ pub struct Service {
     replaced: Drainer,
     // Ends what needs a binding of this name; shared by all versions of the binding.
     removed: Rc<Drainer>,
-}
-
-/// What is to be done about a request.
-enum Departure {
-    /// Send it. Boxed, because hyper moves about what holds this.
-    Request(Box<Ready>),
-    /// Open this tunnel, in which plain HTTP is spoken.
-    Tunnel(Rc<Tunnel>),
-    /// Respond to it here.
-    Reply(Reply),
 }
 
 /// What became of a request.
@@ -300,99 +288,6 @@ impl Proxy {
                 }
             }
         }
-    }
-
-    /// Finds out where a request goes, whether it may, and what of it goes there.
-    fn depart(
-        &self,
-        from: &From,
-        request: Request<Incoming>,
-        record: &mut Record,
-    ) -> Result<Departure, ForwardError> {
-        let (mut head, incoming) = request.into_parts();
-        let fields = Fields::of(&head.headers);
-        let message = Message::of(&head, fields)?;
-        let asked = message.inside(from.tunnel.as_deref())?;
-        let connect = head.method == Method::CONNECT;
-        let http2 = head.version == Version::HTTP_2;
-        // HTTP/2 has no connection that a tunnel could take over.
-        let tunnel = match connect {
-            true if http2 => return Err(ForwardError::Connect),
-            true => Some(message.tunnel().ok_or(ForwardError::Connect)?),
-            false => None,
-        };
-        let arrival = Arrival {
-            entrance: self
-                .entrances
-                .get(&from.listener)
-                .copied()
-                .unwrap_or(Entrance::Closed),
-            local: from.local,
-        };
-        let route = self.routes.find(arrival, asked)?;
-        let service = &self.services[route.binding];
-        record.service = Some(Rc::clone(service));
-        record.target = Some(Arc::clone(&route.target));
-        if from.local.is_some() && fields.web {
-            guard::browser(
-                &head.headers,
-                message.text,
-                &service.web_origins,
-                &service.name,
-            )?;
-        }
-        if let Some(tunnel) = tunnel {
-            return Ok(Departure::Tunnel(Rc::new(tunnel)));
-        }
-        record.in_flight = Some(service.enter()?);
-
-        let prefixed = route.by == By::Origin;
-        let base_path = service.base_path(prefixed);
-        let offered = head::offered(&head.headers, fields, head.version, &service.upgrades);
-        let sender = head::Sender {
-            peer: from.peer.map(|peer| peer.ip()),
-            // Most policies do not repeat what the client said, and so need no copy of it.
-            asked: service
-                .headers
-                .repeats_host()
-                .then(|| message.text.map(str::to_owned))
-                .flatten(),
-            // HTTP/2 frames every body, whose length may be unknown.
-            chunked: message.chunked || (http2 && !incoming.is_end_stream()),
-            upgrade: offered.clone(),
-        };
-        if let Some(reply) = forwards::spend(&mut head) {
-            return Ok(Departure::Reply(reply));
-        }
-        if http2 {
-            head::join_cookies(&mut head.headers);
-        }
-        let expects = head::expects_continue(&head.headers, fields, head.version);
-        head.uri = head::target(&head.uri, base_path);
-        head.version = Version::HTTP_11;
-        head.extensions = Extensions::new();
-        head::request(
-            &mut head.headers,
-            fields,
-            &service.headers,
-            &route.target,
-            &sender,
-        );
-        let upload = Upload::new(incoming, expects, record.began());
-        let manner = Manner {
-            public_only: route.by == By::Wildcard,
-            upgrades: offered.is_some(),
-            http2,
-            grpc: record.grpc,
-        };
-        let outbound = Outbound::new(head, upload, route.target, manner);
-        let service = Rc::clone(service);
-        Ok(Departure::Request(Box::new(Ready {
-            service,
-            outbound,
-            prefixed,
-            offered,
-        })))
     }
 
     /// Whether the client is told no more than the kind of a failure. Where its binding is not

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use http::{HeaderValue, StatusCode, Version, response};
 
 use crate::error::ForwardError;
-use crate::head::{self, Fields};
+use crate::head::{self, Fields, Reach};
 use crate::server::Client;
 use crate::upstream::Outbound;
 
@@ -21,6 +21,8 @@ pub struct Ready {
     pub prefixed: bool,
     /// The protocols that it offers to switch to.
     pub offered: Option<HeaderValue>,
+    /// What the origin reads in `Host`, where that is not its authority.
+    pub host: Option<HeaderValue>,
 }
 
 impl Ready {
@@ -81,13 +83,12 @@ impl Ready {
     fn rewrite(&self, head: &mut response::Parts) -> Result<bool, ForwardError> {
         let fields = Fields::of(&head.headers);
         framing::check(&mut head.headers, fields)?;
-        head::response(
-            &mut head.headers,
-            fields,
-            &self.service.headers,
-            &self.outbound.target,
-            self.service.base_path(self.prefixed),
-        );
+        let reach = Reach {
+            target: &self.outbound.target,
+            host: self.host.as_ref(),
+            base_path: self.service.base_path(self.prefixed),
+        };
+        head::response(&mut head.headers, fields, &self.service.headers, reach);
         Ok(fields.is_last(head.version))
     }
 }

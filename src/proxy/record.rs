@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Version};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::config::Authority;
@@ -37,6 +37,8 @@ pub struct Record {
     pub status: StatusCode,
     pub error: Option<&'static str>,
     pub in_flight: Option<InFlight>,
+    /// The `Origin` of a page that may read what mtlsd itself has to say.
+    pub page: Option<HeaderValue>,
     // When the last of the answer was handed to the client.
     ended: Option<Instant>,
 }
@@ -69,6 +71,7 @@ impl Record {
             status: StatusCode::from_u16(499).expect("499 is a status"),
             error: None,
             in_flight: None,
+            page: None,
             ended: None,
         }
     }

@@ -149,6 +149,17 @@ where
 
 /// A GET over HTTP/2 on a connection of its own: status and body, or the error that broke it off.
 pub fn get_http2(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
+    let url = format!("http://localhost:{}{path}", address.port());
+    ask_http2(address, "GET", &url, &[])
+}
+
+/// A request over HTTP/2 without a body, on a connection of its own.
+pub fn ask_http2(
+    address: SocketAddr,
+    method: &str,
+    url: &str,
+    fields: &[(&str, &str)],
+) -> Result<(u16, String), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -161,9 +172,11 @@ pub fn get_http2(address: SocketAddr, path: &str) -> Result<(u16, String), Strin
                 .await
                 .map_err(|error| text(&error))?;
         tokio::spawn(connection);
-        let request = Request::get(format!("http://localhost:{}{path}", address.port()))
-            .body(Empty::<Bytes>::new())
-            .unwrap();
+        let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
         let exchange = async {
             let answer = sender
                 .send_request(request)

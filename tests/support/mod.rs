@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub use client::{Answer, Client, get, send};
 pub use daemon::Daemon;
 pub use frames::LeavingOrigin;
-pub use http2::{Doom, Http2Origin, Stream, get_http2};
+pub use http2::{Doom, Http2Origin, Stream, ask_http2, get_http2};
 pub use origin::{Origin, Request, Then, Tls, answer, read_request};
 pub use pki::{Ca, Issued};
 pub use pty::{Terminal, typed};
