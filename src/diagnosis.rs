@@ -191,6 +191,7 @@ fn cause(error: &ForwardError) -> &'static str {
         ForwardError::ClientStalled(_) => "client_stalled",
         ForwardError::Connect => "connect",
         ForwardError::Dns(..) => "dns",
+        ForwardError::Exhausted(limit) => limit.cause(),
         ForwardError::Forbidden(_) => "forbidden",
         ForwardError::Grpc => "grpc_over_http1",
         ForwardError::NoHttp2 => "no_http2",
@@ -202,6 +203,8 @@ fn cause(error: &ForwardError) -> &'static str {
         ForwardError::ServerName(_) => "server_name",
         ForwardError::OriginStalled(_) => "upload_timeout",
         ForwardError::Protocol(_) => "not_http",
+        ForwardError::StreamReset(_) => "stream_reset",
+        ForwardError::Unprocessed(_) => "unprocessed",
         ForwardError::Timeout(_) => "response_timeout",
         ForwardError::Upgrade => "unasked_upgrade",
         ForwardError::Certificate(_)
@@ -226,6 +229,11 @@ fn next_step(error: &ForwardError) -> &'static str {
         }
         ForwardError::Dns(..) => {
             "is the host spelt right, and does this machine resolve it? `connect_to` dials an address instead"
+        }
+        ForwardError::Exhausted(limit) => limit.help(),
+        ForwardError::StreamReset(_) => "check the origin's log for this request",
+        ForwardError::Unprocessed(_) => {
+            "send the request again; if this persists, check the origin's log"
         }
         ForwardError::Grpc => {
             "have the origin offer h2 by ALPN; `protocol = \"http1\"` keeps mtlsd from asking for it"

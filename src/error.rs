@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::StatusCode;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::timestamp::{from_seconds, rfc3339};
 
@@ -36,6 +38,76 @@ pub enum Failure {
     /// The origin closed the connection without saying so in TLS (no close_notify).
     #[error("the origin closed the connection without a TLS close_notify")]
     Truncated,
+    /// The connection did not respond: nothing was acknowledged, or a PING was not answered.
+    #[error("the connection did not respond within {}", humantime::format_duration(*.0))]
+    Unresponsive(Duration),
+}
+
+/// A limit of this machine, or of this process on it, that was reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Exhausted {
+    /// The file descriptors of this process, of which there may be so many.
+    #[error("mtlsd has reached its limit of {0} open file descriptors (RLIMIT_NOFILE)")]
+    Descriptors(u64),
+    /// The file descriptors of this machine.
+    #[error("this machine has reached its limit of open files (fs.file-max)")]
+    SystemDescriptors,
+    /// The local ports for connections to one address.
+    #[error("this machine has no free local port for another connection to the origin")]
+    Ports,
+    /// Memory for sockets.
+    #[error("this machine has no memory for another socket")]
+    Memory,
+    /// Threads.
+    #[error("this machine allows no further thread")]
+    Threads,
+}
+
+impl Exhausted {
+    /// The limit that a failed system call has met; `None` where it failed for another reason.
+    /// `EADDRNOTAVAIL` has two reasons, and is left to the code that dials.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        match Errno::from_io_error(error)? {
+            Errno::MFILE => Some(Self::Descriptors(
+                getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+            )),
+            Errno::NFILE => Some(Self::SystemDescriptors),
+            Errno::NOMEM | Errno::NOBUFS => Some(Self::Memory),
+            _ => None,
+        }
+    }
+
+    /// A word for programs.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Descriptors(_) => "file_descriptors",
+            Self::SystemDescriptors => "system_file_descriptors",
+            Self::Ports => "local_ports",
+            Self::Memory => "socket_memory",
+            Self::Threads => "threads",
+        }
+    }
+
+    /// What to do about it.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Descriptors(_) => {
+                "raise the limit (`LimitNOFILE=` in the systemd unit, `ulimit -n` in a shell), or lower `max_connections`"
+            }
+            Self::SystemDescriptors => {
+                "raise the sysctl fs.file-max, or find the process that holds so many open files (`lsof`)"
+            }
+            Self::Ports => {
+                "widen the sysctl net.ipv4.ip_local_port_range, or lower `max_connections`; `ss -tan` shows what holds the ports"
+            }
+            Self::Memory => {
+                "raise the memory limit of the container or service, or the sysctl net.ipv4.tcp_mem"
+            }
+            Self::Threads => {
+                "raise the limit on tasks (`TasksMax=` in the systemd unit, `--pids-limit` of a container)"
+            }
+        }
+    }
 }
 
 /// What is spoken where TLS was expected.
@@ -213,6 +285,9 @@ pub enum ForwardError {
     /// The origin's name has no address.
     #[error("cannot find the address of {0}: {1}")]
     Dns(String, String),
+    /// This machine has no resources for another connection or lookup.
+    #[error("cannot connect to the origin: {0}")]
+    Exhausted(Exhausted),
     /// A web page that was not allowed to use the binding.
     #[error("{0}")]
     Forbidden(String),
@@ -252,6 +327,12 @@ pub enum ForwardError {
     /// What came is not HTTP.
     #[error("the origin's response is not HTTP: {0}")]
     Protocol(String),
+    /// The origin says in HTTP/2 that it has not processed the request (RFC 9113 section 8.7).
+    #[error("the origin did not process the request: {0}")]
+    Unprocessed(String),
+    /// The origin reset the request's HTTP/2 stream.
+    #[error("the origin reset the request's HTTP/2 stream ({0})")]
+    StreamReset(String),
     /// The response's head did not come in time.
     #[error("the origin sent no response within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
@@ -282,9 +363,14 @@ impl ForwardError {
             | Self::NotPublic(_)
             | Self::Protocol(_)
             | Self::ServerName(_)
-            | Self::Terminated(_)
+            | Self::StreamReset(_)
+            | Self::Unprocessed(_)
             | Self::Upgrade => StatusCode::BAD_GATEWAY,
-            Self::NoConnection(_) | Self::NoRequest(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Terminated(Failure::Unresponsive(_)) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Terminated(_) => StatusCode::BAD_GATEWAY,
+            Self::Exhausted(_) | Self::NoConnection(_) | Self::NoRequest(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::OriginStalled(_) | Self::Timeout(_) | Self::TimeoutConnecting(..) => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -302,7 +388,7 @@ impl ForwardError {
         const INTERNAL: u8 = 13;
         const UNAVAILABLE: u8 = 14;
         match self {
-            Self::BadRequest(_) | Self::Protocol(_) => INTERNAL,
+            Self::BadRequest(_) | Self::Protocol(_) | Self::StreamReset(_) => INTERNAL,
             Self::Forbidden(_) => PERMISSION_DENIED,
             Self::Misdirected(_)
             | Self::NoHttp2
@@ -314,14 +400,17 @@ impl ForwardError {
             // In TLS 1.3 a certificate is refused after the handshake, before anybody looked at a
             // request. Clients that speak TLS themselves say the same of it.
             Self::Terminated(Failure::Alert(40 | 42..=46 | 48 | 49 | 51 | 116, _)) => UNAVAILABLE,
+            Self::Terminated(Failure::Unresponsive(_)) => DEADLINE_EXCEEDED,
             Self::Terminated(_) => UNKNOWN,
             Self::Certificate(_)
             | Self::Dial(..)
             | Self::Dns(..)
+            | Self::Exhausted(_)
             | Self::Handshake(_)
             | Self::NoConnection(_)
             | Self::NoRequest(_)
-            | Self::TimeoutConnecting(..) => UNAVAILABLE,
+            | Self::TimeoutConnecting(..)
+            | Self::Unprocessed(_) => UNAVAILABLE,
         }
     }
 
@@ -339,7 +428,12 @@ impl ForwardError {
             Self::NotPublic(_) => "destination_ip_prohibited",
             Self::NotAsked => "tls_protocol_error",
             Self::Grpc | Self::ServerName(_) => "proxy_configuration_error",
-            Self::Protocol(_) | Self::NoHttp2 => "http_protocol_error",
+            Self::Exhausted(Exhausted::Descriptors(_) | Exhausted::Ports) => {
+                "connection_limit_reached"
+            }
+            Self::Exhausted(_) => "proxy_internal_error",
+            Self::Protocol(_) | Self::NoHttp2 | Self::StreamReset(_) => "http_protocol_error",
+            Self::Unprocessed(_) => "connection_terminated",
             Self::Handshake(failure) | Self::Terminated(failure) => match failure {
                 Failure::Alert(..) => "tls_alert_received",
                 Failure::Tls(_)
@@ -347,6 +441,7 @@ impl ForwardError {
                 | Failure::Incompatible(_)
                 | Failure::LateRequest => "tls_protocol_error",
                 Failure::Closed | Failure::Io(_) | Failure::Truncated => "connection_terminated",
+                Failure::Unresponsive(_) => "connection_read_timeout",
             },
             Self::Upgrade => "http_upgrade_failed",
             Self::NoConnection(_) | Self::NoRequest(_) => "connection_limit_reached",

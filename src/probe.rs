@@ -26,7 +26,7 @@ use crate::head;
 use crate::lifecycle::Local;
 use crate::route::{Arrival, Asked, By, Entrance, Routes};
 use crate::tls::{self, Alpn, Demand, Facts, Generation};
-use crate::upstream::{Dial, Settings};
+use crate::upstream::{Dial, Settings, dial_failed};
 
 /// One step, as a line.
 #[derive(Serialize, Debug)]
@@ -174,7 +174,7 @@ impl<'a> Probe<'a> {
             let connecting = async {
                 TcpStream::connect(address)
                     .await
-                    .map_err(|error| ForwardError::Dial(address, Failure::Io(error.kind())))
+                    .map_err(|error| dial_failed(address, &error))
             };
             let connected = |_: &TcpStream| vec![format!("{address} took the connection")];
             match self

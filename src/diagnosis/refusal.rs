@@ -31,6 +31,7 @@ pub fn in_handshake(failure: &Failure, evidence: Evidence<'_>) -> Diagnosis {
             "is it a TLS port, does the origin know this name (SNI, `server_name`), and is a firewall in between that lets TCP pass and TLS not?",
         ),
         Failure::LateRequest => late(),
+        Failure::Unresponsive(_) => unresponsive(failure, evidence),
         Failure::Tls(reason) => Diagnosis::new(
             "tls",
             format!("TLS with the origin failed: {reason}"),
@@ -46,6 +47,9 @@ pub fn before_answer(failure: &Failure, evidence: Evidence<'_>) -> Diagnosis {
     match failure {
         Failure::Alert(alert, name) => alerted(*alert, name, evidence),
         Failure::LateRequest => late(),
+        Failure::Unresponsive(_) | Failure::Io(io::ErrorKind::TimedOut) => {
+            unresponsive(failure, evidence)
+        }
         Failure::Closed | Failure::Truncated | Failure::Io(_) if !used && !spoken => {
             match evidence.facts.and_then(Facts::demand) {
                 Some(Demand::Asked(_)) => silent(failure, evidence),
@@ -110,6 +114,15 @@ fn alerted(alert: u8, name: &str, evidence: Evidence<'_>) -> Diagnosis {
             "look into the origin's log at this moment",
         ),
     }
+}
+
+/// The connection stopped carrying anything.
+fn unresponsive(failure: &Failure, evidence: Evidence<'_>) -> Diagnosis {
+    Diagnosis::new(
+        "unresponsive",
+        format!("no response from {}: {failure}", evidence.address()),
+        "check whether the origin is running and whether a firewall or NAT drops idle connections; `idle_timeout` closes them earlier",
+    )
 }
 
 /// The origin was shown the certificate, and ended the connection without an alert.

@@ -118,7 +118,7 @@ fn explain_to_http(
         ForwardError::BadRequest(_) | ForwardError::ClientStalled(_) => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        ForwardError::NoConnection(_) | ForwardError::NoRequest(_) => {
+        ForwardError::Exhausted(_) | ForwardError::NoConnection(_) | ForwardError::NoRequest(_) => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         ForwardError::Connect => {

@@ -91,12 +91,14 @@ fn of(error: &ForwardError) -> Exit {
                 | Failure::Incompatible(_)
                 | Failure::LateRequest => Exit::Curl(35),
                 _ if before => Exit::Curl(35),
+                Failure::Unresponsive(_) => Exit::Curl(28),
                 Failure::Closed | Failure::Truncated => Exit::Curl(52),
                 Failure::Io(_) => Exit::Curl(56),
             }
         }
         ForwardError::NotAsked | ForwardError::NoHttp2 => Exit::Curl(35),
         ForwardError::Certificate(_) => Exit::Curl(60),
+        ForwardError::StreamReset(_) | ForwardError::Unprocessed(_) => Exit::Curl(92),
         ForwardError::Grpc | ForwardError::Protocol(_) | ForwardError::Upgrade => Exit::Curl(56),
         ForwardError::BadRequest(_) | ForwardError::Connect => Exit::Usage,
         // What has to change is the configuration.
@@ -104,7 +106,9 @@ fn of(error: &ForwardError) -> Exit {
         | ForwardError::Misdirected(_)
         | ForwardError::NotPublic(_)
         | ForwardError::ServerName(_) => Exit::Config,
-        ForwardError::NoConnection(_) | ForwardError::NoRequest(_) => Exit::Failure,
+        ForwardError::Exhausted(_) | ForwardError::NoConnection(_) | ForwardError::NoRequest(_) => {
+            Exit::Failure
+        }
     }
 }
 
