@@ -69,7 +69,8 @@ pub fn run(
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
-        // Only name lookups block, and they are few: connections are kept.
+        // Only name lookups block. Each binding bounds its own, so that names of one binding that
+        // hang do not hold up the others.
         .max_blocking_threads(LOOKUPS)
         .build_local(LocalOptions::default())?;
     runtime.block_on(serve(plan, index, all, commands));
@@ -300,5 +301,5 @@ impl Drop for Counted {
     }
 }
 
-const LOOKUPS: usize = 4;
+const LOOKUPS: usize = 512;
 const FAREWELL: Duration = Duration::from_millis(20);
