@@ -1,5 +1,6 @@
 //! A request body on its way to the origin: watched, so that a stalled one can be told from a
-//! slow one, and kept untouched as long as nobody has read from it, so that it can be sent again.
+//! slow one, and sent again from its beginning where nobody has read from it, or where what was read
+//! is kept.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
@@ -20,8 +22,8 @@ use crate::head;
 pub enum Upload {
     /// None.
     Empty,
-    /// What the client sends.
-    Streamed(Rc<Streamed>),
+    /// What the client sends, for the attempt with this number.
+    Streamed(Rc<Streamed>, u32),
 }
 
 /// A body that a client is sending, shared between the connection that reads it and the request
@@ -30,13 +32,77 @@ pub struct Streamed {
     incoming: RefCell<Incoming>,
     stage: Cell<Stage>,
     since: Cell<Instant>,
-    // Whether anything was read from it: then it cannot be sent a second time.
+    // Whether anything was read from it.
     touched: Cell<bool>,
+    // The current attempt to send it. Earlier ones get nothing more.
+    attempt: Cell<u32>,
+    // What was read, while it may have to be sent again.
+    kept: RefCell<Option<Kept>>,
     // Who waits for the answer and wants to know that the body is over.
     waiting: Cell<Option<Waker>>,
     // Holds the body back until the origin wants it.
     gate: Option<Arc<Gate>>,
     patience: RefCell<Option<Pin<Box<Sleep>>>>,
+}
+
+/// The beginning of a body: what the attempts so far were given.
+#[derive(Default)]
+struct Kept {
+    // Most bodies are one piece.
+    first: Option<Bytes>,
+    others: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+    size: usize,
+    // How many pieces the current attempt was given.
+    given: usize,
+}
+
+impl Kept {
+    fn pieces(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len() + usize::from(self.trailers.is_some())
+    }
+
+    /// Keeps a piece of the body; `false` where that would be too much.
+    fn add(&mut self, frame: &Frame<Bytes>) -> bool {
+        if let Some(data) = frame.data_ref() {
+            self.size += data.len();
+            if self.size > MOST_KEPT || self.pieces() >= MOST_PIECES {
+                return false;
+            }
+            match self.first {
+                None => self.first = Some(data.clone()),
+                Some(_) => self.others.push(data.clone()),
+            }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        self.given = self.pieces();
+        true
+    }
+
+    /// The next piece that the current attempt was not given yet.
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let at = self.given;
+        if at >= self.pieces() {
+            return None;
+        }
+        self.given += 1;
+        match at.checked_sub(1).map(|at| self.others.get(at)) {
+            None => self.first.clone().map(Frame::data),
+            Some(Some(data)) => Some(Frame::data(data.clone())),
+            Some(None) => self.trailers.clone().map(Frame::trailers),
+        }
+    }
+
+    /// How many bytes the current attempt was not given yet.
+    fn left(&self) -> u64 {
+        let pieces = self.first.iter().chain(&self.others).skip(self.given);
+        pieces.map(|data| data.len() as u64).sum()
+    }
+
+    fn is_given(&self) -> bool {
+        self.given >= self.pieces()
+    }
 }
 
 /// Holds a body back until the origin has said that it wants it (RFC 9110 section 10.1.1), or has
@@ -90,30 +156,68 @@ impl Upload {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        Self::Streamed(Rc::new(Streamed {
+        let streamed = Streamed {
             incoming: RefCell::new(incoming),
             stage: Cell::new(Stage::Untouched),
             since: Cell::new(now),
             touched: Cell::new(false),
+            attempt: Cell::new(0),
+            kept: RefCell::default(),
             waiting: Cell::new(None),
             gate: expects.then(Arc::default),
             patience: RefCell::default(),
-        }))
+        };
+        Self::Streamed(Rc::new(streamed), 0)
     }
 
-    /// The same body again: to be sent once more when this one was not touched, or to be watched.
+    /// The same body again, for the current attempt: to be sent, or to be watched.
     pub fn share(&self) -> Self {
         match self {
             Self::Empty => Self::Empty,
-            Self::Streamed(streamed) => Self::Streamed(Rc::clone(streamed)),
+            Self::Streamed(streamed, _) => {
+                Self::Streamed(Rc::clone(streamed), streamed.attempt.get())
+            }
         }
+    }
+
+    /// Keeps what is read from here on, up to [`MOST_KEPT`] bytes, so that it can be sent again.
+    pub fn keep(&self) {
+        if let Self::Streamed(streamed, _) = self
+            && !streamed.touched.get()
+        {
+            streamed.kept.replace(Some(Kept::default()));
+        }
+    }
+
+    /// Drops what was kept: the response has begun.
+    pub fn release(&self) {
+        if let Self::Streamed(streamed, _) = self {
+            streamed.kept.replace(None);
+        }
+    }
+
+    /// Begins another attempt to send it; `false` where its beginning is gone.
+    pub fn rewind(&self) -> bool {
+        let Self::Streamed(streamed, _) = self else {
+            return true;
+        };
+        match &mut *streamed.kept.borrow_mut() {
+            Some(kept) => kept.given = 0,
+            None if streamed.touched.get() => return false,
+            None => {}
+        }
+        streamed.attempt.set(streamed.attempt.get() + 1);
+        if streamed.stage.get() != Stage::Failed {
+            streamed.enter(Stage::Untouched);
+        }
+        true
     }
 
     /// Whether all of it can still be sent on another connection.
     pub fn is_untouched(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(streamed) => !streamed.touched.get(),
+            Self::Streamed(streamed, _) => !streamed.touched.get(),
         }
     }
 
@@ -121,7 +225,7 @@ impl Upload {
     pub fn gate(&self) -> Option<&Arc<Gate>> {
         match self {
             Self::Empty => None,
-            Self::Streamed(streamed) => streamed.gate.as_ref(),
+            Self::Streamed(streamed, _) => streamed.gate.as_ref(),
         }
     }
 
@@ -129,7 +233,7 @@ impl Upload {
     pub fn stage(&self) -> Stage {
         match self {
             Self::Empty => Stage::Finished,
-            Self::Streamed(streamed) => streamed.stage.get(),
+            Self::Streamed(streamed, _) => streamed.stage.get(),
         }
     }
 
@@ -137,13 +241,13 @@ impl Upload {
     pub fn since(&self) -> Option<Instant> {
         match self {
             Self::Empty => None,
-            Self::Streamed(streamed) => Some(streamed.since.get()),
+            Self::Streamed(streamed, _) => Some(streamed.since.get()),
         }
     }
 
     /// Wakes the task of `cx` when the body is over.
     pub fn wake_at_end(&self, cx: &Context<'_>) {
-        if let Self::Streamed(streamed) = self
+        if let Self::Streamed(streamed, _) = self
             && streamed.stage.get() != Stage::Finished
         {
             streamed.waiting.set(Some(cx.waker().clone()));
@@ -165,6 +269,26 @@ impl Streamed {
         Poll::Ready(())
     }
 
+    /// The next piece of what has to be sent again.
+    fn again(&self) -> Option<Frame<Bytes>> {
+        let frame = self.kept.borrow_mut().as_mut()?.next()?;
+        let over = (frame.is_trailers() || self.incoming.borrow().is_end_stream())
+            && self.kept.borrow().as_ref().is_none_or(Kept::is_given);
+        self.enter(match over {
+            true => Stage::Finished,
+            false => Stage::AwaitingOrigin,
+        });
+        Some(frame)
+    }
+
+    /// Keeps a piece that was read, where it may have to be sent again.
+    fn note(&self, frame: &Frame<Bytes>) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.as_mut().is_some_and(|kept| !kept.add(frame)) {
+            *kept = None;
+        }
+    }
+
     fn enter(&self, stage: Stage) {
         self.stage.set(stage);
         self.since.set(Instant::now());
@@ -184,11 +308,18 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let streamed = match &*self {
+        let (streamed, attempt) = match &*self {
             Self::Empty => return Poll::Ready(None),
-            Self::Streamed(streamed) => streamed,
+            Self::Streamed(streamed, attempt) => (streamed, *attempt),
         };
+        if attempt != streamed.attempt.get() {
+            // Its connection is told in another way that this attempt is over.
+            return Poll::Pending;
+        }
         ready!(streamed.poll_gate(cx));
+        if let Some(frame) = streamed.again() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         let mut incoming = streamed.incoming.borrow_mut();
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         if polled.is_pending() {
@@ -200,6 +331,9 @@ impl Body for Upload {
         }
         let frame = ready!(polled).and_then(|frame| frame.map(filtered).transpose());
         streamed.touched.set(true);
+        if let Some(Ok(frame)) = &frame {
+            streamed.note(frame);
+        }
         streamed.enter(match &frame {
             None => Stage::Finished,
             Some(Err(_)) => Stage::Failed,
@@ -213,14 +347,29 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(streamed) => streamed.incoming.borrow().is_end_stream(),
+            Self::Streamed(streamed, _) => {
+                let kept = streamed.kept.borrow();
+                kept.as_ref().is_none_or(Kept::is_given)
+                    && streamed.incoming.borrow().is_end_stream()
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(streamed) => streamed.incoming.borrow().size_hint(),
+            Self::Streamed(streamed, _) => {
+                let mut hint = streamed.incoming.borrow().size_hint();
+                let left = streamed.kept.borrow().as_ref().map_or(0, Kept::left);
+                if left > 0 {
+                    // The upper bound first: the lower one is never above it.
+                    if let Some(upper) = hint.upper() {
+                        hint.set_upper(upper + left);
+                    }
+                    hint.set_lower(hint.lower() + left);
+                }
+                hint
+            }
         }
     }
 }
@@ -235,6 +384,11 @@ fn filtered(frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         Err(frame) => Some(frame),
     }
 }
+
+/// So many bytes of a body are kept until the response begins.
+const MOST_KEPT: usize = 64 * 1024;
+/// In so many pieces at most: each keeps the buffer that it is a part of.
+const MOST_PIECES: usize = 64;
 
 /// How long an origin is waited for that was asked whether it wants a body. As long as curl waits
 /// for a server.
