@@ -1,6 +1,7 @@
 //! The connections of one binding under one Generation, on one worker. Nothing is shared between
 //! bindings, and nothing outlives the Generation: retiring it is dropping what is idle.
 
+mod keep_alive;
 mod lane;
 mod lease;
 mod sweep;
@@ -22,7 +23,8 @@ use super::shared::{Flight, Shared, Stream};
 use super::slots::{Hold, Permit, Slots};
 use super::{House, Published, Settings, Trace};
 
-use lane::{Connection, Idle, Lane};
+use keep_alive::KeepAlive;
+use lane::{Connection, Idle, Lane, Lanes};
 use lease::Held;
 
 pub use lane::Knows;
@@ -40,8 +42,10 @@ pub struct Pool {
     // When this worker last asked another for a connection that is in use.
     begged: Cell<Option<Instant>>,
     sweeping: Cell<bool>,
-    // A binding has few origins; looking through them beats hashing.
-    lanes: RefCell<Vec<Lane>>,
+    lanes: RefCell<Lanes>,
+    // How many connections in the lanes are idle, of HTTP/1.1 and of HTTP/2.
+    idle_own: Cell<usize>,
+    idle_shared: Rc<Cell<usize>>,
 }
 
 /// What a request gets of the pool.
@@ -72,15 +76,16 @@ impl Launch {
 
 impl Drop for Launch {
     fn drop(&mut self) {
-        self.pool.with_lane(&self.target, |lane| {
-            if lane
-                .flight
-                .as_ref()
-                .is_some_and(|flight| Rc::ptr_eq(flight, &self.flight))
+        {
+            let mut lanes = self.pool.lanes.borrow_mut();
+            if let Some(lane) = lanes.get_mut(&self.target)
+                && let Some(flight) = &lane.flight
+                && Rc::ptr_eq(flight, &self.flight)
             {
                 lane.flight = None;
+                lanes.forget(&self.target);
             }
-        });
+        }
         self.flight.land(self.failed.take());
     }
 }
@@ -102,6 +107,8 @@ impl Pool {
             begged: Cell::new(None),
             sweeping: Cell::new(false),
             lanes: RefCell::default(),
+            idle_own: Cell::new(0),
+            idle_shared: Rc::default(),
         })
     }
 
@@ -117,6 +124,10 @@ impl Pool {
     pub fn retire(&self) {
         self.retired.set(true);
         let lanes = self.lanes.take();
+        for shared in lanes.iter().flat_map(|lane| &lane.shared) {
+            shared.set_listed(false);
+        }
+        self.idle_own.set(0);
         self.count_idle();
         // Requests that wait here are woken by this, and ask the next pool.
         drop(lanes);
@@ -130,19 +141,43 @@ impl Pool {
             closed.append(&mut lane.idle);
             ended.append(&mut lane.shared);
         }
+        for shared in &ended {
+            shared.set_listed(false);
+        }
+        self.idle_own.set(0);
         self.count_idle();
         drop((closed, ended));
+    }
+
+    /// Closes the connections to `target` that were idle at `moment` already: one like them was found
+    /// dead.
+    pub fn close_idle_since(&self, target: &Arc<Authority>, moment: Instant) {
+        let closed: Vec<_> = {
+            let mut lanes = self.lanes.borrow_mut();
+            let Some(lane) = lanes.get_mut(target) else {
+                return;
+            };
+            lane.idle
+                .extract_if(.., |idle| idle.since <= moment)
+                .collect()
+        };
+        self.add_idle(0, closed.len());
+        drop(closed);
     }
 
     /// Closes an idle connection, or the next one that would become idle.
     pub fn give_up_one(&self) {
         if !self.close_one() && self.open() > self.owed.get() {
             self.owed.set(self.owed.get() + 1);
+            self.yield_one(None);
         }
     }
 
     /// Closes the idle connection that was used least recently; `false` when there is none.
     fn close_one(&self) -> bool {
+        if self.idle_own.get() + self.idle_shared.get() == 0 {
+            return false;
+        }
         let closed = {
             let mut lanes = self.lanes.borrow_mut();
             let lane = lanes
@@ -154,67 +189,107 @@ impl Pool {
                 None => (None, lanes.iter_mut().find_map(Lane::take_idle_shared)),
             }
         };
-        self.count_idle();
+        self.add_idle(0, usize::from(closed.0.is_some()));
         closed.0.is_some() || closed.1.is_some()
     }
 
-    /// What is known of `target`.
-    pub fn knows(&self, target: &Arc<Authority>) -> Knows {
+    /// Has a shared connection to another origin than `target` finish what is under way on it, so
+    /// that its slot becomes free: one that is always busy would never become idle.
+    fn yield_one(&self, target: Option<&Arc<Authority>>) {
+        let now = Instant::now();
         let lanes = self.lanes.borrow();
-        let lane = lanes.iter().find(|lane| lane.is_for(target));
-        lane.map_or(Knows::default(), |lane| lane.knows)
+        let others = lanes
+            .iter()
+            .filter(|lane| target.is_none_or(|target| *lane.target != **target));
+        let shared: Vec<_> = others.flat_map(|lane| &lane.shared).collect();
+        if shared.iter().any(|shared| shared.yields(now)) {
+            return;
+        }
+        if let Some(shared) = shared.iter().min_by_key(|shared| shared.streams()) {
+            // If its streams do not end by then, taking no more of them was of no use.
+            shared.yield_until(now + self.settings.timeouts.connect);
+        }
     }
 
-    /// Remembers what was found out about `target`.
+    /// What is known of `target` at `now`.
+    pub fn knows(&self, target: &Arc<Authority>, now: Instant) -> Knows {
+        let lanes = self.lanes.borrow();
+        let lane = lanes.get(target);
+        lane.map_or(Knows::default(), |lane| lane.knows(now))
+    }
+
+    /// Remembers what was found out about `target`, for as long as it is in use.
     pub fn learn(&self, target: &Arc<Authority>, knows: Knows) {
-        self.with_lane(target, |lane| lane.knows = knows);
+        if self.knows(target, Instant::now()) != knows {
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.entry(target).learn(knows, Instant::now());
+            lanes.forget(target);
+        }
     }
 
-    /// A stream to `target` on a connection that others use too (unless `fresh`), else the right
-    /// to open one; waits for one that is being made already.
+    /// A stream to `target` on a connection that others use too, and that was made after `fresh`,
+    /// else the right to open one; waits for one that is being made already.
     pub async fn acquire_stream(
         self: &Rc<Self>,
         target: &Arc<Authority>,
-        fresh: bool,
+        fresh: Option<Instant>,
         deadline: Instant,
         trace: &Trace,
     ) -> Result<Acquired, ForwardError> {
-        if !fresh {
-            if let Some(lease) = self.ready_stream(target, Instant::now()) {
-                return Ok(Acquired::Connection(lease));
-            }
-            if let Some(flight) = self.with_lane(target, |lane| lane.flight.clone()) {
-                return match timeout_at(deadline, flight.landed()).await {
-                    Ok(Ok(())) => Ok(Acquired::Again),
-                    Ok(Err((error, told))) => {
-                        trace.follow(told);
-                        Err(error)
-                    }
-                    Err(_) => Err(ForwardError::TimeoutConnecting(
-                        self.settings.timeouts.connect,
-                        Phase::Tcp,
-                    )),
-                };
-            }
+        let suits = |shared: &Shared| fresh.is_none_or(|moment| shared.is_newer_than(moment));
+        let ready = self.stream(target, Instant::now(), |shared| {
+            suits(shared) && shared.has_room()
+        });
+        if let Some(lease) = ready {
+            return Ok(Acquired::Connection(lease));
+        }
+        if let Some(flight) = self.flight(target) {
+            return match timeout_at(deadline, flight.landed()).await {
+                Ok(Ok(())) => Ok(Acquired::Again),
+                Ok(Err((error, told))) => {
+                    trace.follow(told);
+                    Err(error)
+                }
+                Err(_) => Err(ForwardError::TimeoutConnecting(
+                    self.settings.timeouts.connect,
+                    Phase::Tcp,
+                )),
+            };
         }
         if let Some(permit) = self.slots().try_take() {
-            let flight = Rc::new(Flight::default());
-            self.with_lane(target, |lane| lane.flight = Some(Rc::clone(&flight)));
-            let launch = Launch {
-                pool: Rc::clone(self),
-                target: Arc::clone(target),
-                flight,
-                failed: None,
-            };
-            return Ok(Acquired::Permit(permit, Some(launch)));
+            return Ok(Acquired::Permit(permit, Some(self.launch(target))));
         }
         // At the limit, a full connection is better than none: what is too much for the origin
         // waits its turn in there.
-        let now = Instant::now();
-        match self.with_lane(target, |lane| lane.stream(now, |_| !fresh)) {
-            Some(stream) => Ok(Acquired::Connection(self.hand_out_stream(target, stream))),
+        match self.stream(target, Instant::now(), suits) {
+            Some(lease) => Ok(Acquired::Connection(lease)),
             None => self.wait(target, true, deadline).await,
         }
+    }
+
+    fn flight(&self, target: &Arc<Authority>) -> Option<Rc<Flight>> {
+        self.lanes.borrow().get(target)?.flight.clone()
+    }
+
+    fn launch(self: &Rc<Self>, target: &Arc<Authority>) -> Launch {
+        let flight = Rc::new(Flight::default());
+        self.lanes.borrow_mut().entry(target).flight = Some(Rc::clone(&flight));
+        Launch {
+            pool: Rc::clone(self),
+            target: Arc::clone(target),
+            flight,
+            failed: None,
+        }
+    }
+
+    fn stream(
+        self: &Rc<Self>,
+        target: &Arc<Authority>,
+        now: Instant,
+        suit: impl Fn(&Shared) -> bool,
+    ) -> Option<Lease> {
+        let stream = self.lanes.borrow().get(target)?.stream(now, suit)?;
+        Some(self.hand_out_stream(target, stream))
     }
 
     fn hand_out_stream(self: &Rc<Self>, target: &Arc<Authority>, stream: Stream) -> Lease {
@@ -224,31 +299,30 @@ impl Pool {
             held: Some(Held::Stream(stream)),
             target: Arc::clone(target),
             pool: Rc::clone(self),
+            asked: None,
         }
     }
 
     /// An idle connection to `target` that can be used at once, at `now`.
     pub fn ready(self: &Rc<Self>, target: &Arc<Authority>, now: Instant) -> Option<Lease> {
         loop {
-            let idle = self.pop(target)?;
-            let connection = &idle.connection;
-            if connection.sender.is_closed() || connection.ends <= now {
-                continue;
-            }
-            if connection.sender.is_ready() {
+            let idle = self.pop(target, now)?;
+            if idle.connection.sender.is_ready() {
                 return Some(self.hand_out(target, idle.connection, true));
             }
+            if idle.connection.sender.is_closed() {
+                continue;
+            }
             // Its own task has not run since its last answer ended. Whoever has the time waits.
-            self.with_lane(target, |lane| lane.idle.push(idle));
-            self.count_idle();
+            self.lanes.borrow_mut().entry(target).idle.push(idle);
+            self.add_idle(1, 0);
             return None;
         }
     }
 
     /// A stream to `target` on a connection that others use too and that can be used at once.
     pub fn ready_stream(self: &Rc<Self>, target: &Arc<Authority>, now: Instant) -> Option<Lease> {
-        let stream = self.with_lane(target, |lane| lane.stream(now, Shared::has_room))?;
-        Some(self.hand_out_stream(target, stream))
+        self.stream(target, now, Shared::has_room)
     }
 
     /// An idle connection to `target` (unless `fresh`), else the right to open one, as soon as
@@ -274,27 +348,22 @@ impl Pool {
         deadline: Instant,
     ) -> Option<Lease> {
         loop {
-            let mut connection = self.pop(target)?.connection;
-            if connection.sender.is_closed() || connection.ends <= Instant::now() {
-                continue;
-            }
+            let mut connection = self.pop(target, Instant::now())?.connection;
             if let Ok(Ok(())) = timeout_at(deadline, connection.sender.ready()).await {
                 return Some(self.hand_out(target, connection, true));
             }
         }
     }
 
-    fn pop(&self, target: &Arc<Authority>) -> Option<Idle> {
-        let popped = {
-            let mut lanes = self.lanes.borrow_mut();
-            lanes
-                .iter_mut()
-                .find(|lane| lane.is_for(target))?
-                .idle
-                .pop()
-        };
-        self.count_idle();
-        popped
+    /// The idle connection to `target` that was used last, if one is good at `now`.
+    fn pop(&self, target: &Arc<Authority>, now: Instant) -> Option<Idle> {
+        loop {
+            let idle = self.lanes.borrow_mut().get_mut(target)?.idle.pop()?;
+            self.add_idle(0, 1);
+            if !idle.connection.sender.is_closed() && now < idle.until {
+                return Some(idle);
+            }
+        }
     }
 
     /// What a connection keeps while it is open.
@@ -319,13 +388,15 @@ impl Pool {
 
     /// A lease on a new connection.
     pub fn lease(self: &Rc<Self>, target: &Arc<Authority>, made: Made) -> Lease {
-        let sender = match made.wire {
-            Wire::Http1(sender) => sender,
-            Wire::Http2(sender, most) => {
-                let shared = Shared::new(sender, made.facts, made.address, most, self.ends());
+        let (sender, owner) = match made.wire {
+            Wire::Http1(sender, owner) => (sender, owner),
+            Wire::Http2(wire) => {
+                let idle = Rc::clone(&self.idle_shared);
+                let shared = Shared::new(wire, made.facts, made.address, self.ends(), idle);
                 let stream = shared.open();
                 if !self.retired.get() {
-                    self.with_lane(target, |lane| lane.shared.push(shared));
+                    shared.set_listed(true);
+                    self.lanes.borrow_mut().entry(target).shared.push(shared);
                     self.sweep();
                 }
                 return self.hand_out_stream(target, stream);
@@ -333,10 +404,11 @@ impl Pool {
         };
         let connection = Connection {
             sender,
-            task: made.task,
+            owner,
             facts: made.facts,
             address: made.address,
             ends: self.ends(),
+            keep_alive: KeepAlive::default(),
         };
         self.hand_out(target, connection, false)
     }
@@ -352,12 +424,16 @@ impl Pool {
             target: Arc::clone(target),
             pool: Rc::clone(self),
             reused,
+            asked: None,
         }
     }
 
     fn take_back(self: &Rc<Self>, target: &Arc<Authority>, connection: Connection, now: Instant) {
-        let too_old = connection.ends <= now;
-        if self.retired.get() || too_old || connection.sender.is_closed() {
+        let until = match connection.keep_alive.idle() {
+            Some(idle) => connection.ends.min(now + idle),
+            None => connection.ends,
+        };
+        if self.retired.get() || until <= now || connection.sender.is_closed() {
             return;
         }
         if self.owed.get() > 0 {
@@ -374,46 +450,63 @@ impl Pool {
         let idle = Idle {
             connection,
             since: now,
+            until,
         };
-        self.with_lane(target, |lane| {
+        let excess = {
+            let mut lanes = self.lanes.borrow_mut();
+            let lane = lanes.entry(target);
             lane.idle.push(idle);
-            if lane.idle.len() > MOST_IDLE {
-                lane.idle.remove(0);
-            }
-        });
-        self.count_idle();
+            (lane.idle.len() > MOST_IDLE).then(|| lane.idle.remove(0))
+        };
+        self.add_idle(1, usize::from(excess.is_some()));
         self.sweep();
     }
 
-    /// Gives the connection to a request that waits for it; returns it when there is none.
+    /// Gives the connection to the request that waits longest for it; returns it when there is none,
+    /// or when a request for another origin has waited longer, whose turn it is.
     fn pass_on(&self, target: &Arc<Authority>, connection: Connection) -> Option<Connection> {
+        let mut lanes = self.lanes.borrow_mut();
+        let Some(lane) = lanes.get_mut(target) else {
+            return Some(connection);
+        };
         let mut connection = connection;
-        self.with_lane(target, |lane| {
-            while let Some(waiter) = lane.waiters.pop_front() {
-                match waiter.send(connection) {
-                    Ok(()) => return None,
-                    // It gave up waiting.
-                    Err(back) => connection = back,
-                }
+        while let Some((number, waiter)) = lane.waiters.pop_front() {
+            if waiter.is_closed() {
+                continue;
             }
-            Some(connection)
-        })
+            if self.slots().is_overtaken(number, target) {
+                lane.waiters.push_front((number, waiter));
+                break;
+            }
+            match waiter.send(connection) {
+                Ok(()) => return None,
+                // It gave up waiting.
+                Err(back) => connection = back,
+            }
+        }
+        Some(connection)
     }
 
-    fn with_lane<T>(&self, target: &Arc<Authority>, act: impl FnOnce(&mut Lane) -> T) -> T {
-        let mut lanes = self.lanes.borrow_mut();
-        let at = match lanes.iter().position(|lane| lane.is_for(target)) {
-            Some(at) => at,
-            None => {
-                lanes.push(Lane::new(Arc::clone(target)));
-                lanes.len() - 1
+    /// A stream of `shared` has ended. A connection that yields closes when it has none left.
+    fn stream_ended(&self, target: &Arc<Authority>, shared: &Rc<Shared>) {
+        if shared.idle_since().is_some() && shared.yields(Instant::now()) {
+            let mut lanes = self.lanes.borrow_mut();
+            if let Some(lane) = lanes.get_mut(target) {
+                lane.shared.retain(|one| !Rc::ptr_eq(one, shared));
             }
-        };
-        act(&mut lanes[at])
+            shared.set_listed(false);
+            self.owed.set(self.owed.get().saturating_sub(1));
+        }
+        self.count_idle();
+    }
+
+    fn add_idle(&self, more: usize, fewer: usize) {
+        self.idle_own.set(self.idle_own.get() + more - fewer);
+        self.count_idle();
     }
 
     fn count_idle(&self) {
-        let count = self.lanes.borrow().iter().map(Lane::idle_count).sum();
+        let count = self.idle_own.get() + self.idle_shared.get();
         self.slots().set_idle(self.worker, count);
     }
 }

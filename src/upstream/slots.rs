@@ -1,9 +1,12 @@
 //! The count of connections under one Generation, over all workers, and who could give one up.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Authority;
 
 /// The right to have one connection; given back when it is dropped.
 pub type Permit = OwnedSemaphorePermit;
@@ -13,8 +16,10 @@ pub type Permit = OwnedSemaphorePermit;
 pub struct Slots {
     most: usize,
     free: Arc<Semaphore>,
-    // Requests that wait for a slot, over all workers.
+    // Requests that wait for a slot, over all workers: how many, and in order of arrival with their
+    // origins.
     waiting: AtomicUsize,
+    queue: Mutex<Queue>,
     workers: Box<[Holdings]>,
 }
 
@@ -34,8 +39,24 @@ pub struct Hold {
     _permit: Permit,
 }
 
+#[derive(Debug, Default)]
+struct Queue {
+    last: u64,
+    waiting: BTreeMap<u64, Arc<Authority>>,
+}
+
 /// Counts its owner as waiting while it lives.
-pub struct Waiting<'a>(&'a Slots);
+pub struct Waiting<'a> {
+    slots: &'a Slots,
+    number: u64,
+}
+
+impl Waiting<'_> {
+    /// Its number in the queue: the lower, the longer it waits.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
 
 impl Slots {
     /// `most` slots for this many workers.
@@ -44,6 +65,7 @@ impl Slots {
             most,
             free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
+            queue: Mutex::default(),
             workers: (0..workers).map(|_| Holdings::default()).collect(),
         })
     }
@@ -64,10 +86,29 @@ impl Slots {
         taken.expect("the semaphore is never closed")
     }
 
-    /// Counts the caller as waiting.
-    pub fn wait(&self) -> Waiting<'_> {
+    /// Counts the caller as waiting for a connection to `target`.
+    pub fn wait(&self, target: &Arc<Authority>) -> Waiting<'_> {
         self.waiting.fetch_add(1, Relaxed);
-        Waiting(self)
+        let mut queue = self.queue();
+        queue.last += 1;
+        let number = queue.last;
+        queue.waiting.insert(number, Arc::clone(target));
+        Waiting {
+            slots: self,
+            number,
+        }
+    }
+
+    /// Whether a request for another origin than `target` has waited longer than the one with this
+    /// number.
+    pub fn is_overtaken(&self, number: u64, target: &Arc<Authority>) -> bool {
+        let queue = self.queue();
+        let mut earlier = queue.waiting.range(..number);
+        earlier.any(|(_, other)| **other != **target)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many wait.
@@ -124,7 +165,8 @@ impl Drop for Hold {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
+        self.slots.queue().waiting.remove(&self.number);
+        self.slots.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -144,6 +186,23 @@ mod tests {
         assert_eq!(slots.richest(), Some(0));
         slots.set_idle(1, 1);
         assert_eq!(slots.richest(), Some(1));
+    }
+
+    #[test]
+    fn a_request_for_another_origin_that_waits_longer_comes_first() {
+        let name = |text: &str| Arc::new(Authority::parse(text).unwrap());
+        let (one, other) = (name("one.example"), name("other.example"));
+        let slots = Slots::new(1, 1);
+        let first = slots.wait(&one);
+        let second = slots.wait(&other);
+        let third = slots.wait(&one);
+        assert!(!slots.is_overtaken(first.number(), &one));
+        assert!(slots.is_overtaken(second.number(), &other));
+        assert!(slots.is_overtaken(third.number(), &one));
+        drop(second);
+        assert!(!slots.is_overtaken(third.number(), &one));
+        drop((first, third));
+        assert_eq!(slots.waiting(), 0);
     }
 
     #[test]

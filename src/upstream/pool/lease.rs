@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -27,6 +28,8 @@ pub struct Lease {
     pub(super) target: Arc<Authority>,
     pub(super) pool: Rc<Pool>,
     pub(super) reused: bool,
+    // Since when a response is waited for on a stream, and what was read on its connection by then.
+    pub(super) asked: Option<(Instant, u64)>,
 }
 
 pub(super) enum Held {
@@ -68,20 +71,55 @@ impl Lease {
         matches!(self.held(), Held::Stream(_))
     }
 
-    /// Puts a request on the connection.
-    pub(in super::super) async fn send(&mut self, outbound: &mut Outbound) -> Sent {
+    /// Puts a request on the connection, at `now`.
+    pub(in super::super) async fn send(&mut self, outbound: &mut Outbound, now: Instant) -> Sent {
         let held = self.held.as_mut();
         match held.expect("a lease holds its connection until it is given back") {
-            Held::Own(connection) => connection.sender.try_send_request(outbound.request()).await,
+            Held::Own(connection) => {
+                let request = outbound.request();
+                let answer = connection.sender.try_send_request(request).await;
+                if let Ok(response) = &answer {
+                    connection.keep_alive.note(response.headers());
+                }
+                answer
+            }
             Held::Stream(stream) => {
+                self.asked = Some((now, stream.facts().read()));
                 let mut sender = stream.sender();
+                // The origin may say later that it has not processed it.
+                outbound.upload.keep();
                 let request = head::to_http2(outbound.request());
                 let answer = sender.try_send_request(request).await;
+                self.asked = None;
                 if answer.is_ok() {
+                    outbound.upload.release();
                     stream.answered();
                 }
                 answer
             }
+        }
+    }
+
+    /// The origin was silent for too long, since `began` at the latest: others do not run into that
+    /// too.
+    pub fn suspect(&self, began: Instant) {
+        match self.held() {
+            Held::Own(connection) => {
+                if self.reused && connection.facts.failure().is_none() {
+                    self.pool.close_idle_since(&self.target, began);
+                }
+            }
+            Held::Stream(stream) => {
+                let bound = self.pool.settings.timeouts.connect;
+                stream.connection().suspect(bound);
+            }
+        }
+    }
+
+    /// A frame came on its stream.
+    pub fn heard(&self) {
+        if let Some(Held::Stream(stream)) = &self.held {
+            stream.heard();
         }
     }
 
@@ -104,16 +142,28 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.held.take() {
-            Some(Held::Own(connection)) => connection.task.abort(),
+            Some(Held::Own(connection)) => connection.owner.end(),
             // hyper resets the stream if it is not over.
             Some(Held::Stream(stream)) => {
+                let shared = Rc::clone(stream.connection());
+                // The client did not wait for the response. Where nothing has come on the connection
+                // either, it may be dead.
+                if let Some((since, read)) = self.asked
+                    && stream.facts().read() == read
+                    && since.elapsed() >= PATIENCE
+                {
+                    shared.suspect(self.pool.settings.timeouts.connect);
+                }
                 drop(stream);
-                self.pool.count_idle();
+                self.pool.stream_ended(&self.target, &shared);
             }
             None => {}
         }
     }
 }
+
+/// A connection is suspected when nothing has come on it for so long and its client gives up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What hyper says of a request that was put on a connection.
 pub(in super::super) type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;

@@ -41,9 +41,7 @@ impl Pool {
             let mut lanes = self.lanes.borrow_mut();
             for lane in lanes.iter_mut() {
                 let over = |one: &mut Idle| {
-                    now - one.since > idle
-                        || one.connection.ends <= now
-                        || one.connection.sender.is_closed()
+                    now - one.since > idle || one.until <= now || one.connection.sender.is_closed()
                 };
                 overdue.extend(lane.idle.extract_if(.., over));
                 let over = |one: &mut Rc<Shared>| {
@@ -54,9 +52,12 @@ impl Pool {
                 ended.extend(lane.shared.extract_if(.., over));
                 left |= !lane.idle.is_empty() || !lane.shared.is_empty();
             }
-            lanes.retain(|lane| !lane.is_forgettable());
+            lanes.forget_all();
         }
-        self.count_idle();
+        for shared in &ended {
+            shared.set_listed(false);
+        }
+        self.add_idle(0, overdue.len());
         drop((overdue, ended));
         left
     }

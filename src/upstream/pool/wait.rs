@@ -24,11 +24,18 @@ impl Pool {
         deadline: Instant,
     ) -> Result<Acquired, ForwardError> {
         let slots = Arc::clone(&self.published.slots);
-        let _waiting = slots.wait();
+        let waiting = slots.wait(target);
         let (sender, mut handed) = oneshot::channel();
-        if !fresh {
-            self.with_lane(target, |lane| lane.waiters.push_back(sender));
-        }
+        let _waiter = (!fresh).then(|| {
+            let mut lanes = self.lanes.borrow_mut();
+            let waiters = &mut lanes.entry(target).waiters;
+            waiters.push_back((waiting.number(), sender));
+            Waiter {
+                pool: Rc::clone(self),
+                target: Arc::clone(target),
+                number: waiting.number(),
+            }
+        });
         let mut permit = pin!(slots.take());
         let mut give_up = pin!(sleep_until(deadline));
         let mut ask_again = pin!(sleep(Duration::ZERO));
@@ -55,7 +62,7 @@ impl Pool {
             // connection close meanwhile.
             while ask_again.as_mut().poll(cx).is_ready() {
                 ask_again.as_mut().reset(Instant::now() + pause);
-                self.reclaim(pause);
+                self.reclaim(target, pause);
             }
             Poll::Pending
         })
@@ -65,10 +72,11 @@ impl Pool {
     /// Has a connection closed that somebody can spare: an idle one of this worker or another. A
     /// worker that has none at all, and so will never be handed one that becomes idle, also gets
     /// the next one that the richest is done with.
-    fn reclaim(&self, pause: Duration) {
+    fn reclaim(&self, target: &Arc<Authority>, pause: Duration) {
         if self.close_one() {
             return;
         }
+        self.yield_one(Some(target));
         let Some(richest) = self
             .slots()
             .richest()
@@ -82,6 +90,23 @@ impl Pool {
         } else if self.open() == 0 && !begged_lately {
             self.begged.set(Some(Instant::now()));
             self.house.give_up_one(richest);
+        }
+    }
+}
+
+/// A request's place among those that wait for a connection to one origin; given up when dropped.
+struct Waiter {
+    pool: Rc<Pool>,
+    target: Arc<Authority>,
+    number: u64,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut lanes = self.pool.lanes.borrow_mut();
+        if let Some(lane) = lanes.get_mut(&self.target) {
+            lane.waiters.retain(|(number, _)| *number != self.number);
+            lanes.forget(&self.target);
         }
     }
 }
