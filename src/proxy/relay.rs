@@ -144,6 +144,9 @@ impl Relay {
                     }
                     Err(frame) => frame,
                 };
+                if let Some(lease) = &self.lease {
+                    lease.heard();
+                }
                 if self.incoming.is_end_stream() {
                     self.finish();
                 } else if self.client.activity.is_multiplexed() {
@@ -224,6 +227,9 @@ impl Relay {
     }
 
     fn break_off(&mut self, why: BrokenOff) {
+        if let (BrokenOff::Silent(_), Some(lease)) = (&why, &self.lease) {
+            lease.suspect(self.silent_since.unwrap_or_else(Instant::now));
+        }
         let token = match why {
             BrokenOff::Silent(_) => "connection_read_timeout",
             BrokenOff::Ended(_) | BrokenOff::Damaged(_) => "http_response_incomplete",

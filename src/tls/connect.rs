@@ -55,7 +55,7 @@ pub async fn connect(
     facts: &Arc<Facts>,
 ) -> Result<Stream, HandshakeError> {
     let connector = TlsConnector::from(generation.offering(alpn));
-    let connecting = connector.connect(name.0.clone(), Opening::new(tcp));
+    let connecting = connector.connect(name.0.clone(), Opening::new(tcp, Arc::clone(facts)));
     let mut stream = slot::noting(facts, connecting.into_fallible())
         .await
         .map_err(|(error, opening)| explain(&error, &opening, facts))?;

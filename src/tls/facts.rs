@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +19,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use crate::error::Failure;
+use crate::sys::{Observer, SendQueue};
 
 use super::identity::Leaf;
 use super::x509;
@@ -27,6 +29,10 @@ use super::x509;
 pub struct Facts {
     read: AtomicU64,
     written: AtomicU64,
+    // Bytes that the socket took, and those of them that the peer had acknowledged when it was closed.
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    socket: Observer,
     failure: OnceLock<Failure>,
     session: OnceLock<Session>,
     demand: OnceLock<Demand>,
@@ -146,6 +152,25 @@ impl Facts {
         self.written.load(Relaxed)
     }
 
+    /// Bytes that were handed to TCP so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// How many of the bytes in [`Facts::sent`] the origin's machine has acknowledged. Where that is
+    /// not known, all of them.
+    pub fn acknowledged(&self) -> u64 {
+        match self.send_queue() {
+            Some(queue) => self.sent().saturating_sub(queue.unacknowledged),
+            None => self.acknowledged.load(Relaxed),
+        }
+    }
+
+    /// What TCP has not delivered yet; `None` once the socket is closed.
+    pub fn send_queue(&self) -> Option<SendQueue> {
+        self.socket.send_queue()
+    }
+
     /// Why the connection ended; `None` while nothing was seen.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.get()
@@ -196,7 +221,24 @@ impl Facts {
         self.written.store(self.written() + bytes as u64, Relaxed);
     }
 
-    pub(super) fn fail(&self, failure: Failure) {
+    pub(super) fn add_sent(&self, bytes: usize) {
+        let sent = self.sent() + bytes as u64;
+        self.sent.store(sent, Relaxed);
+        self.acknowledged.store(sent, Relaxed);
+    }
+
+    pub(super) fn opened(&self, socket: &impl AsRawFd) {
+        self.socket.watch(socket);
+    }
+
+    /// The socket is about to be closed.
+    pub(super) fn closing(&self) {
+        self.acknowledged.store(self.acknowledged(), Relaxed);
+        self.socket.forget();
+    }
+
+    /// Notes why the connection ended. The first reason counts.
+    pub fn fail(&self, failure: Failure) {
         let _ = self.failure.set(failure);
     }
 }

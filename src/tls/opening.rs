@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::RecvFlags;
@@ -11,19 +12,29 @@ use tokio::net::TcpStream;
 use crate::error::Tongue;
 
 use super::ahead::Ahead;
+use super::facts::Facts;
 
 /// A TCP connection that keeps the first bytes that come on it.
 pub struct Opening {
     tcp: TcpStream,
+    facts: Arc<Facts>,
     ahead: Ahead,
     first: [u8; 5],
     seen: usize,
 }
 
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.facts.closing();
+    }
+}
+
 impl Opening {
-    pub fn new(tcp: TcpStream) -> Self {
+    pub fn new(tcp: TcpStream, facts: Arc<Facts>) -> Self {
+        facts.opened(&tcp);
         Self {
             tcp,
+            facts,
             ahead: Ahead::new(),
             first: [0; 5],
             seen: 0,
@@ -83,7 +94,9 @@ impl AsyncWrite for Opening {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, data)
+        let taken = ready!(Pin::new(&mut self.tcp).poll_write(cx, data))?;
+        self.facts.add_sent(taken);
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_write_vectored(
@@ -91,7 +104,9 @@ impl AsyncWrite for Opening {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, data)
+        let taken = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, data))?;
+        self.facts.add_sent(taken);
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -2,30 +2,29 @@
 //! them together within `connect_timeout`.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::io;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::Upload;
 use crate::config::Authority;
-use crate::error::{Failure, ForwardError, Phase};
-use crate::lifecycle::Local;
+use crate::error::{ForwardError, Phase};
 use crate::tls::{self, Alpn, Facts, Generation, HandshakeError, ServerName};
 
 use super::Settings;
 use super::address::is_public;
+use super::dial;
+use super::ping::{self, PingTimer, Pinger};
+use super::shared::Multiplexed;
 use super::slots::Hold;
+use super::task::Owner;
 
 /// Whom to connect to.
 pub struct Dial<'a> {
@@ -44,15 +43,14 @@ pub struct Made {
     pub wire: Wire,
     pub facts: Arc<Facts>,
     pub address: SocketAddr,
-    pub task: AbortHandle,
 }
 
 /// How requests are put on a connection.
 pub enum Wire {
     /// One after the other.
-    Http1(http1::SendRequest<Upload>),
-    /// Many at once; and how many the origin takes at once.
-    Http2(http2::SendRequest<Upload>, Rc<Cell<usize>>),
+    Http1(http1::SendRequest<Upload>, Owner),
+    /// Many at once.
+    Http2(Multiplexed),
 }
 
 impl Dial<'_> {
@@ -70,7 +68,7 @@ impl Dial<'_> {
         let steps = async {
             let addresses = self.addresses().await?;
             phase.set(Phase::Tcp);
-            let (tcp, address) = first_of(addresses).await?;
+            let (tcp, address) = dial::first_of(addresses).await?;
             reached(address);
             phase.set(Phase::Tls);
             let stream = self.secure(generation, tcp, address, facts).await?;
@@ -105,7 +103,13 @@ impl Dial<'_> {
             ServerName::parse(name).ok_or_else(|| ForwardError::ServerName(name.to_owned()))?;
         // Requests are written whole; waiting to fill a segment would only delay them.
         if let Err(error) = tcp.set_nodelay(true) {
-            return Err(ForwardError::Dial(address, Failure::Io(error.kind())));
+            return Err(dial::failed(address, &error));
+        }
+        // What is not acknowledged for so long, or not taken by an origin that is alive, fails.
+        let patience = self.settings.timeouts.body.as_millis();
+        let patience = u32::try_from(patience).unwrap_or(u32::MAX).max(1);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&tcp, patience) {
+            tracing::debug!(%address, %error, "cannot set TCP_USER_TIMEOUT");
         }
         match tls::connect(generation, self.alpn, name, tcp, facts).await {
             Ok(stream) if self.alpn == Alpn::Http2 && !stream.is_http2() => {
@@ -130,10 +134,13 @@ impl Dial<'_> {
         };
         let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
-            Err(_) => lookup_host((host, port))
-                .await
-                .map_err(|error| ForwardError::Dns(host.to_owned(), error.to_string()))?
-                .collect(),
+            Err(_) => {
+                let mut found = self.settings.lookups.resolve(host).await?;
+                for address in &mut found {
+                    address.set_port(port);
+                }
+                found
+            }
         };
         if found.is_empty() {
             return Err(ForwardError::Dns(host.to_owned(), "it has none".to_owned()));
@@ -166,24 +173,36 @@ async fn drive(
             tracing::debug!(%address, %error, "connection to the origin ended");
         }
     };
-    let (wire, task) = if stream.is_http2() {
-        let (sender, connection) = http2::Builder::new(Local)
+    let wire = if stream.is_http2() {
+        let (owner, spawner) = Owner::of_spawned();
+        let pinger = Arc::new(Pinger::default());
+        let (sender, connection) = http2::Builder::new(spawner)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(u32::try_from(max_header_size).unwrap_or(u32::MAX))
+            .timer(PingTimer(Arc::clone(&pinger)))
+            .keep_alive_interval(Some(ping::INTERVAL))
+            .keep_alive_timeout(ping::TIMEOUT)
+            .keep_alive_while_idle(true)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
         let most = Rc::new(Cell::new(connection.current_max_send_streams()));
         let known = Rc::clone(&most);
         let mut connection = Box::pin(connection);
-        let task = tokio::task::spawn_local(poll_fn(move |cx| {
+        // Ends with the connection's socket, which is the owner's.
+        tokio::task::spawn_local(poll_fn(move |cx| {
             let polled = connection.as_mut().poll(cx);
             known.set(connection.current_max_send_streams());
             polled.map(ended)
         }));
-        (Wire::Http2(sender, most), task)
+        Wire::Http2(Multiplexed {
+            sender,
+            owner,
+            pinger,
+            most,
+        })
     } else {
         let (sender, connection) = http1::Builder::new()
             .max_header_size(max_header_size)
@@ -193,14 +212,12 @@ async fn drive(
         let mut connection = connection.with_upgrades();
         // An async block would hold the connection twice.
         let driven = poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(ended));
-        let task = tokio::task::spawn_local(driven);
-        (Wire::Http1(sender), task)
+        Wire::Http1(sender, Owner::of(driven))
     };
     Ok(Made {
         wire,
         facts,
         address,
-        task: task.abort_handle(),
     })
 }
 
@@ -221,63 +238,12 @@ fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-type Attempt = Pin<Box<dyn Future<Output = (SocketAddr, io::Result<TcpStream>)>>>;
-
-/// Connects to whichever address answers first, starting the next attempt when one fails or has
-/// not answered for a quarter of a second (RFC 8305 section 5).
-async fn first_of(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), ForwardError> {
-    let mut left = addresses.into_iter();
-    let mut running: Vec<Attempt> = Vec::new();
-    let mut failed = None;
-    loop {
-        let started = left.next();
-        if let Some(address) = started {
-            running.push(Box::pin(async move {
-                (address, TcpStream::connect(address).await)
-            }));
-        }
-        let more = left.len() > 0;
-        let mut stagger = Box::pin(sleep(STAGGER));
-        let step = poll_fn(|cx| {
-            let mut at = 0;
-            while at < running.len() {
-                match running[at].as_mut().poll(cx) {
-                    Poll::Ready((address, Ok(stream))) => {
-                        return Poll::Ready(Some(Ok((stream, address))));
-                    }
-                    Poll::Ready((address, Err(error))) => {
-                        drop(running.swap_remove(at));
-                        return Poll::Ready(Some(Err((address, error.kind()))));
-                    }
-                    Poll::Pending => at += 1,
-                }
-            }
-            match more && stagger.as_mut().poll(cx).is_ready() {
-                true => Poll::Ready(None),
-                false => Poll::Pending,
-            }
-        });
-        match step.await {
-            Some(Ok(connected)) => return Ok(connected),
-            Some(Err((address, kind))) => {
-                // The first failure is that of the address the system prefers.
-                let failure = failed.get_or_insert(ForwardError::Dial(address, Failure::Io(kind)));
-                if running.is_empty() && !more {
-                    return Err(failure.clone());
-                }
-            }
-            None => {}
-        }
-    }
-}
-
 /// What an origin may send on one stream before the client has taken it.
 const STREAM_WINDOW: u32 = 512 * 1024;
 /// The same over all streams of a connection.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// What is kept of a request body for an origin that reads slowly.
 const SEND_BUFFER: usize = 256 * 1024;
-const STAGGER: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -292,23 +258,6 @@ mod tests {
         assert_eq!(
             ordered,
             read(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"])
-        );
-    }
-
-    #[tokio::test]
-    async fn the_next_address_is_tried_when_one_refuses() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let open = listener.local_addr().unwrap();
-        let closed = {
-            let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            gone.local_addr().unwrap()
-        };
-        let (_, reached) = first_of(vec![closed, open]).await.unwrap();
-        assert_eq!(reached, open);
-        let error = first_of(vec![closed, closed]).await.unwrap_err();
-        assert_eq!(
-            error,
-            ForwardError::Dial(closed, Failure::Io(io::ErrorKind::ConnectionRefused))
         );
     }
 }

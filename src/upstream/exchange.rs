@@ -2,8 +2,10 @@
 //! the reason why none did.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::Response;
 use hyper::body::Incoming;
@@ -13,6 +15,7 @@ use crate::body::{Stage, Upload};
 use crate::config::Timeouts;
 use crate::error::{Failure, ForwardError};
 use crate::lifecycle::Alarm;
+use crate::tls::Facts;
 
 use super::Outbound;
 use super::pool::Lease;
@@ -30,31 +33,58 @@ pub struct Unanswered {
     pub wrote: bool,
     /// Whether anything came back.
     pub read: bool,
+    /// Whether the origin's machine has acknowledged a byte of what was sent.
+    pub acknowledged: bool,
+    /// Whether the connection is to blame: nothing came on it, and something had to.
+    pub suspect: bool,
 }
 
-/// Sends `outbound`, at `began`, and waits for the head of the answer.
+impl Unanswered {
+    /// Whether the connection died of silence.
+    pub fn is_unresponsive(&self) -> bool {
+        matches!(
+            self.error,
+            ForwardError::Terminated(Failure::Unresponsive(_) | Failure::Io(ErrorKind::TimedOut))
+        )
+    }
+}
+
+/// Sends `outbound`, at `began`, and waits for the head of the answer; no longer than `patience`
+/// where nothing of the request is acknowledged by then.
 pub async fn exchange(
     lease: &mut Lease,
     outbound: &mut Outbound,
     began: Instant,
     timeouts: &Timeouts,
+    patience: Option<Duration>,
     alarm: &Alarm,
 ) -> Result<Response<Incoming>, Unanswered> {
     let facts = lease.facts();
-    let before = (facts.written(), facts.read());
+    let before = (facts.written(), facts.read(), facts.sent());
     let stream = lease.is_stream();
     let upload = outbound.upload.share();
-    let mut answer = pin!(lease.send(outbound));
+    let mut patience = patience;
+    let mut answer = pin!(lease.send(outbound, began));
     let waited = poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(answer));
         }
         loop {
             let wait = Wait::of(&upload, began, timeouts);
-            if alarm.poll(cx, wait.until).is_pending() {
+            let look = patience.map(|patience| began + patience);
+            let until = look.map_or(wait.until, |look| look.min(wait.until));
+            if alarm.poll(cx, until).is_pending() {
                 // The end of the body begins another wait, which may be a shorter one.
                 upload.wake_at_end(cx);
                 return Poll::Pending;
+            }
+            if let Some(look) = look.filter(|look| *look <= Instant::now()) {
+                patience = None;
+                if facts.read() == before.1 && is_undelivered(&facts, before.2) {
+                    let error = ForwardError::Terminated(Failure::Unresponsive(look - began));
+                    return Poll::Ready(Err(error));
+                }
+                continue;
             }
             // The body may have moved on since the alarm was set.
             if Wait::of(&upload, began, timeouts).until <= Instant::now() {
@@ -63,7 +93,15 @@ pub async fn exchange(
         }
     })
     .await;
-    let unanswered = |error, unsent, ended| Unanswered {
+    let unanswered = |error, unsent: bool, ended: bool| Unanswered {
+        acknowledged: facts.acknowledged() > before.2,
+        suspect: matches!(
+            error,
+            ForwardError::Timeout(_)
+                | ForwardError::OriginStalled(_)
+                | ForwardError::Terminated(Failure::Unresponsive(_))
+        ) && !ended
+            && (stream || facts.read() == before.1),
         error,
         unsent,
         ended,
@@ -86,6 +124,14 @@ pub async fn exchange(
             })
         }
     }
+}
+
+/// Whether the origin's machine has acknowledged nothing of what was sent after the first `before`
+/// bytes, while there is something to acknowledge.
+fn is_undelivered(facts: &Facts, before: u64) -> bool {
+    let queue = facts.send_queue();
+    let waits = queue.is_some_and(|queue| queue.unacknowledged > 0);
+    waits && facts.acknowledged() <= before
 }
 
 /// What is waited for, until when, and what it is called when it does not come.
@@ -129,9 +175,26 @@ fn explain(
         return ForwardError::Protocol(error.to_string());
     }
     if let Some(cause) = cause.filter(|cause| cause.is_reset() || cause.is_go_away()) {
-        return ForwardError::Protocol(cause.to_string());
+        return in_http2(cause);
     }
     ForwardError::Terminated(failure.cloned().unwrap_or(Failure::Closed))
+}
+
+/// What the origin did by HTTP/2, or which of its frames broke the protocol.
+fn in_http2(cause: &h2::Error) -> ForwardError {
+    let reason = cause
+        .reason()
+        .map_or_else(|| "no reason".to_owned(), |reason| format!("{reason:?}"));
+    match (cause.is_remote(), cause.is_go_away()) {
+        (true, true) => ForwardError::Unprocessed(format!(
+            "it closed the connection for requests after an earlier one (GOAWAY, {reason})"
+        )),
+        (true, false) if is_refusal(cause) => {
+            ForwardError::Unprocessed("it refused the HTTP/2 stream (REFUSED_STREAM)".to_owned())
+        }
+        (true, false) => ForwardError::StreamReset(reason),
+        (false, _) => ForwardError::Protocol(format!("HTTP/2 {reason}: {cause}")),
+    }
 }
 
 /// What HTTP/2 says of a failure.

@@ -3,11 +3,15 @@
 
 mod address;
 mod connect;
+mod dial;
 mod exchange;
+mod lookup;
 mod outbound;
+mod ping;
 mod pool;
 mod shared;
 mod slots;
+mod task;
 mod trace;
 
 use std::cell::RefCell;
@@ -25,9 +29,11 @@ use crate::tls::{Alpn, Facts, Generation};
 
 use connect::Wire;
 use exchange::Unanswered;
+use lookup::Lookups;
 use pool::{Acquired, Knows, Pool};
 
 pub use connect::Dial;
+pub use dial::failed as dial_failed;
 pub use outbound::{Inbound, Manner, Outbound};
 pub use pool::Lease;
 pub use slots::Slots;
@@ -61,7 +67,7 @@ pub trait House {
     fn suspect(&self) -> oneshot::Receiver<u64>;
 }
 
-/// What the user decided about this binding's connections.
+/// What the user decided about this binding's connections, and its name lookups.
 pub struct Settings {
     timeouts: Timeouts,
     limits: Limits,
@@ -72,6 +78,7 @@ pub struct Settings {
     max_header_size: usize,
     protocol: Protocol,
     retry: Retry,
+    lookups: Lookups,
 }
 
 impl Settings {
@@ -88,6 +95,7 @@ impl Settings {
             max_header_size: binding.max_header_size,
             protocol: binding.protocol,
             retry: binding.retry,
+            lookups: Lookups::default(),
         }
     }
 
@@ -144,10 +152,10 @@ impl Upstream {
 
     /// Sends a request, at `began`, and waits for the head of its answer, with `alarm` as the timer.
     ///
-    /// A request goes out once more, on a fresh connection, when nothing of it was written, when
-    /// the origin says that it did not look at it (RFC 9113 section 8.7), or
-    /// when a reused connection ended before a byte of an answer and the method is safe
-    /// (RFC 9110 section 9.2.1) and nothing of its body was read.
+    /// A request is sent once more, on a fresh connection, when nothing of it was written; when
+    /// the origin says that it did not process it (RFC 9113 section 8.7); or when a reused connection
+    /// ended before a byte of a response, or acknowledged nothing of the request, and the method is
+    /// safe (RFC 9110 section 9.2.1) and nothing of its body was read.
     ///
     /// # Errors
     ///
@@ -160,13 +168,14 @@ impl Upstream {
         trace: &Trace,
     ) -> Result<Inbound, ForwardError> {
         let mut now = began;
-        let mut fresh = false;
+        // From when on a connection must have been made to be used.
+        let mut fresh = None;
         let mut suspected = false;
         let mut refused = false;
         loop {
             let ready = match fresh {
-                true => None,
-                false => self.ready(outbound, now, trace),
+                Some(_) => None,
+                None => self.ready(outbound, now, trace),
             };
             let connected = match ready {
                 Some(lease) => Ok(lease),
@@ -192,9 +201,15 @@ impl Upstream {
             }
             let reused = lease.is_reused();
             let timeouts = &self.settings.timeouts;
-            let answer = exchange::exchange(&mut lease, outbound, now, timeouts, alarm).await;
-            if answer.is_err() {
+            let patience = (reused && self.may_repeat(outbound) && is_safe(outbound.method()))
+                .then(|| timeouts.connect.min(timeouts.response / 2));
+            let answer =
+                exchange::exchange(&mut lease, outbound, now, timeouts, patience, alarm).await;
+            if let Err(unanswered) = &answer {
                 trace.keep(lease.facts(), lease.generation());
+                if unanswered.suspect {
+                    lease.suspect(now);
+                }
             }
             match answer {
                 Ok(response)
@@ -211,13 +226,15 @@ impl Upstream {
                 Ok(response) => return Ok(Inbound { response, lease }),
                 Err(unanswered)
                     if reused
-                        && !(refused && unanswered.refused)
-                        && self.has_second_chance(&unanswered, outbound) =>
-                {
-                    refused |= unanswered.refused;
-                }
+                        && !unanswered.refused
+                        && self.has_second_chance(&unanswered, outbound) => {}
                 // An origin may refuse a stream of a connection that it has only just taken too.
-                Err(unanswered) if !refused && unanswered.refused && self.may_repeat(outbound) => {
+                Err(unanswered)
+                    if !refused
+                        && unanswered.refused
+                        && self.settings.retry == Retry::Safe
+                        && outbound.upload.rewind() =>
+                {
                     refused = true;
                 }
                 // Whom the origin does not let in, it has not listened to either.
@@ -230,7 +247,8 @@ impl Upstream {
                 }
                 Err(unanswered) => return Err(unanswered.error),
             }
-            fresh = true;
+            fresh = Some(now);
+            now = Instant::now();
         }
     }
 
@@ -254,10 +272,14 @@ impl Upstream {
 
     /// Whether a request that went out on a reused connection may be sent once more.
     fn has_second_chance(&self, unanswered: &Unanswered, outbound: &Outbound) -> bool {
-        let unsent = unanswered.unsent || unanswered.refused;
         let unseen = unanswered.ended && !unanswered.wrote;
-        let safe = unanswered.ended && !unanswered.read && is_safe(outbound.method());
-        self.may_repeat(outbound) && (unsent || unseen || safe)
+        // A connection that died of silence may have delivered the request before that.
+        let lost = match unanswered.is_unresponsive() {
+            true => !unanswered.acknowledged,
+            false => unanswered.ended && !unanswered.read,
+        };
+        let safe = lost && is_safe(outbound.method());
+        self.may_repeat(outbound) && (unanswered.unsent || unseen || safe)
     }
 
     /// Whether a request may go out again as far as the user and its body are concerned.
@@ -292,7 +314,7 @@ impl Upstream {
     fn ready(&self, outbound: &Outbound, now: Instant, trace: &Trace) -> Option<Lease> {
         let pool = self.pool.borrow();
         let target = &outbound.target;
-        let lease = match self.alpn(self.want(outbound), pool.knows(target)) {
+        let lease = match self.alpn(self.want(outbound), pool.knows(target, now)) {
             Alpn::Http1 => pool.ready(target, now),
             Alpn::Http2 | Alpn::Either => pool.ready_stream(target, now),
         }?;
@@ -301,24 +323,26 @@ impl Upstream {
         Some(lease)
     }
 
-    /// A connection for `outbound`: an idle one unless `fresh`, else a new one.
+    /// A connection for `outbound`: one that is there, unless it has to be `fresh`, else a new one.
     async fn connection(
         &self,
         outbound: &Outbound,
-        fresh: bool,
+        fresh: Option<Instant>,
         trace: &Trace,
     ) -> Result<Lease, ForwardError> {
         let target = &outbound.target;
         let want = self.want(outbound);
         let patience = self.settings.timeouts.connect;
         let deadline = Instant::now() + patience;
+        // What is offered though something else is wanted or known.
+        let mut instead = None;
         loop {
             let pool = Rc::clone(&self.pool.borrow());
             trace.generation.set(Some(pool.generation().number()));
-            let knows = pool.knows(target);
-            let alpn = self.alpn(want, knows);
+            let knows = pool.knows(target, Instant::now());
+            let alpn = instead.unwrap_or(self.alpn(want, knows));
             let acquired = match alpn {
-                Alpn::Http1 => pool.acquire(target, fresh, deadline).await?,
+                Alpn::Http1 => pool.acquire(target, fresh.is_some(), deadline).await?,
                 Alpn::Http2 | Alpn::Either => {
                     pool.acquire_stream(target, fresh, deadline, trace).await?
                 }
@@ -344,33 +368,25 @@ impl Upstream {
             let made = dial.connect(pool.generation(), until, hold, &facts, reached);
             return match made.await {
                 Ok(made) => {
-                    let http1_only = alpn == Alpn::Either && matches!(made.wire, Wire::Http1(_));
-                    if http1_only {
-                        pool.learn(
-                            target,
-                            Knows {
-                                http1_only,
-                                ..knows
-                            },
-                        );
+                    let learnt = Knows {
+                        http1_only: alpn == Alpn::Either && matches!(made.wire, Wire::Http1(..)),
+                        http2_only: alpn == Alpn::Http2 && want == Alpn::Http1,
+                    };
+                    if learnt != Knows::default() {
+                        pool.learn(target, learnt);
                     }
                     Ok(pool.lease(target, made))
                 }
-                Err(ForwardError::Handshake(Failure::Alert(NO_APPLICATION_PROTOCOL, _)))
-                    if alpn == Alpn::Http1
-                        && want == alpn
-                        && self.settings.protocol == Protocol::Auto =>
-                {
-                    pool.learn(
-                        target,
-                        Knows {
-                            http2_only: true,
-                            ..knows
-                        },
-                    );
-                    continue;
-                }
                 Err(error) => {
+                    if instead.is_none()
+                        && let Some(other) = self.other_offer(want, alpn, &error)
+                    {
+                        // Whatever was known led here. What works is learnt when it has worked: the
+                        // alert may be anybody's.
+                        pool.learn(target, Knows::default());
+                        instead = Some(other);
+                        continue;
+                    }
                     trace.keep(facts, pool.generation());
                     if let Some(launch) = &mut launch {
                         launch.fail(&error, trace);
@@ -378,6 +394,25 @@ impl Upstream {
                     Err(error)
                 }
             };
+        }
+    }
+
+    /// What to offer an origin that did not agree to `offered`, though the request would `want`
+    /// something else.
+    fn other_offer(&self, want: Alpn, offered: Alpn, error: &ForwardError) -> Option<Alpn> {
+        let disagreed = matches!(
+            error,
+            ForwardError::Handshake(Failure::Alert(NO_APPLICATION_PROTOCOL, _))
+                | ForwardError::NoHttp2
+        );
+        if !disagreed || self.settings.protocol != Protocol::Auto {
+            return None;
+        }
+        match (want, offered) {
+            (Alpn::Http1, Alpn::Http1) => Some(Alpn::Http2),
+            (Alpn::Http1, _) => Some(Alpn::Http1),
+            (Alpn::Either, Alpn::Http1) => Some(Alpn::Either),
+            _ => None,
         }
     }
 }
