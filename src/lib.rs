@@ -16,7 +16,10 @@
 //! | 3 | [`proxy`], [`reload`], [`probe`] | answer one request; keep the identities fresh; go the way of a request step by step |
 //! | 2 | [`upstream`], [`diagnosis`] | the pool under one Generation, connecting, sending and retrying; why that failed, in words |
 //! | 1 | [`tls`], [`route`], [`head`], [`server`], [`watch`], [`store`], [`systemd`] | mechanism |
-//! | 0 | [`config`], [`log`], [`body`], [`lifecycle`], [`error`], [`sys`], [`terminal`], [`timestamp`] | vocabulary |
+//! | 0 | [`config`], [`log`], [`body`], [`lifecycle`], [`error`], [`printable`], [`sys`], [`terminal`], [`timestamp`] | vocabulary |
+
+#[macro_use]
+pub mod terminal;
 
 pub mod cli;
 pub mod commands;
@@ -44,6 +47,6 @@ pub mod config;
 pub mod error;
 pub mod lifecycle;
 pub mod log;
+pub mod printable;
 pub mod sys;
-pub mod terminal;
 pub mod timestamp;

@@ -13,6 +13,7 @@ const FLOORS: [&[&str]; 6] = [
         "error",
         "lifecycle",
         "log",
+        "printable",
         "sys",
         "terminal",
         "timestamp",
@@ -27,9 +28,14 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Within a floor, who may use whom.
-const NEIGHBOURS: [(&str, &str); 9] = [
+const NEIGHBOURS: &[(&str, &str)] = &[
     ("log", "config"),
+    ("config", "printable"),
+    ("log", "printable"),
+    ("store", "printable"),
     ("log", "terminal"),
+    ("terminal", "printable"),
+    ("error", "printable"),
     ("config", "terminal"),
     ("body", "lifecycle"),
     ("error", "timestamp"),

@@ -18,6 +18,7 @@ mod layers;
 mod limits;
 mod listeners;
 mod live_connections;
+mod logging;
 mod messages;
 mod mtls_certificates;
 mod origin_faults;

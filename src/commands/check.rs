@@ -7,7 +7,9 @@ use serde::Serialize;
 use crate::app::{self, Loaded, Validity};
 use crate::cli::Check;
 use crate::config::{Binding, ConfigError};
+use crate::printable;
 use crate::probe::Verdict;
+use crate::terminal;
 use crate::timestamp::rfc3339;
 
 use super::Exit;
@@ -58,7 +60,7 @@ pub fn check(arguments: &Check) -> Exit {
                 arguments,
                 "",
                 vec![error.to_string()],
-                &format!("mtlsd: {error}"),
+                &printable::escape(&format!("mtlsd: {error}")),
             );
         }
     };
@@ -146,7 +148,7 @@ fn fail(arguments: &Check, path: &str, mistakes: Vec<String>, text: &str) -> Exi
             bindings: Vec::new(),
             mistakes,
         }),
-        false => eprintln!("{text}"),
+        false => terminal::eprint_styled(text),
     }
     Exit::Config
 }

@@ -29,7 +29,7 @@ pub fn fetch(mut arguments: Fetch) -> Exit {
         Ok(()) => Exit::Success,
         Err(error) => {
             if speaks {
-                eprintln!("{}", error.text());
+                error.print();
             }
             error.exit()
         }

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use crate::app::StartError;
 use crate::config::ConfigError;
+use crate::terminal;
 
 /// How the process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +58,7 @@ fn report(error: &StartError) -> Exit {
 }
 
 fn report_config(error: &ConfigError) -> Exit {
-    eprintln!("{}", error.render());
+    terminal::eprint_styled(&error.render());
     match error.may_pass() {
         true => Exit::Failure,
         false => Exit::Config,

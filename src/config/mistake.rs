@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::printable;
 use crate::terminal;
 
 use super::finding::{Finding, Severity, SourceText};
@@ -125,20 +126,37 @@ impl ConfigError {
         self.mistakes.iter().map(finding).collect()
     }
 
-    /// The mistakes with carets, for a terminal when stderr is one.
+    /// The mistakes with carets, as stderr shows them: in color and in lines that fit where it is a
+    /// terminal. Print this with [`terminal::eprint_styled`].
     pub fn render(&self) -> String {
-        let renderer = match terminal::is_colored(&io::stderr()) {
+        let stderr = io::stderr();
+        let renderer = match terminal::is_colored(&stderr) {
             true => Renderer::styled(),
             false => Renderer::plain(),
         };
-        self.render_with(&renderer)
+        self.render_with(&renderer, terminal::width(&stderr))
     }
 
-    fn render_with(&self, renderer: &Renderer) -> String {
+    fn render_with(&self, renderer: &Renderer, width: Option<usize>) -> String {
+        let renderer = match width {
+            Some(width) => renderer.clone().term_width(width),
+            None => renderer.clone(),
+        };
+        // What stands in front of a title, "error: ", and of a help below a snippet.
+        let fit = |text: &str, before: usize| {
+            let text = printable::escape_lines(text).into_owned();
+            match width {
+                Some(width) => {
+                    terminal::wrap_flush(&text, width.saturating_sub(before)).into_owned()
+                }
+                None => text,
+            }
+        };
         let path = self.path.as_ref().map(|path| path.display().to_string());
         let mut out = String::new();
         for mistake in &self.mistakes {
-            let mut group = Group::with_title(Level::ERROR.primary_title(&mistake.message));
+            let message = fit(&mistake.message, "error: ".len());
+            let mut group = Group::with_title(Level::ERROR.primary_title(message));
             if let (Some(span), Some(path)) = (&mistake.place.0, &path) {
                 let mut snippet = Snippet::source(&self.text)
                     .path(path)
@@ -150,23 +168,27 @@ impl ConfigError {
                 group = group.element(snippet);
             }
             if let Some(help) = &mistake.help {
+                let digits = self.text.lines().count().to_string().len();
+                let help = fit(help, "  = help: ".len() + digits);
                 group = group.element(Level::HELP.message(help));
             }
             out.push_str(&renderer.render(&[group]));
             out.push_str("\n\n");
         }
         let where_ = path.as_deref().unwrap_or("the command line");
-        match self.mistakes.len() {
-            1 => out.push_str(&format!("mtlsd: 1 mistake in {where_}")),
-            n => out.push_str(&format!("mtlsd: {n} mistakes in {where_}")),
-        }
+        let where_ = printable::escape(where_);
+        let summary = match self.mistakes.len() {
+            1 => format!("mtlsd: 1 mistake in {where_}"),
+            n => format!("mtlsd: {n} mistakes in {where_}"),
+        };
+        out.push_str(&fit(&summary, 0));
         out
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render_with(&Renderer::plain()))
+        f.write_str(&self.render_with(&Renderer::plain(), None))
     }
 }
 

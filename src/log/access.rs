@@ -1,4 +1,4 @@
-//! A line per request, collected per worker and written out a few times a second.
+//! A line per request, collected per worker and written out within 50 ms.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -7,16 +7,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 
+use crate::printable;
 use crate::timestamp::{from_seconds, rfc3339};
 
 use super::plain;
-use super::sink::Sink;
+use super::sink::{Batch, Sink, nanoseconds};
 
 /// One worker's access lines.
 pub struct Access {
     sink: Sink,
     json: bool,
-    lines: RefCell<Vec<u8>>,
+    batch: RefCell<Batch>,
     flushing: Cell<bool>,
     // The second that was formatted last, and its text: most lines fall into the same one.
     second: Cell<(u64, [u8; SECOND])>,
@@ -52,7 +53,7 @@ impl Access {
         Rc::new(Self {
             sink,
             json,
-            lines: RefCell::default(),
+            batch: RefCell::default(),
             flushing: Cell::new(false),
             second: Cell::new((u64::MAX, [0; SECOND])),
         })
@@ -60,14 +61,21 @@ impl Access {
 
     /// Adds a line. Must be called on the worker's runtime.
     pub fn record(self: &Rc<Self>, entry: &Entry<'_>) {
-        let mut lines = self.lines.borrow_mut();
+        let now = SystemTime::now();
+        let mut batch = self.batch.borrow_mut();
+        let before = batch.text.len();
         match self.json {
-            true => self.write_json(&mut lines, entry),
-            false => self.write_text(&mut lines, entry),
+            true => self.write_json(&mut batch.text, entry, now),
+            false => self.write_text(&mut batch.text, entry, now),
         }
-        if lines.len() >= BATCH {
-            let next = Vec::with_capacity(BATCH + LONGEST);
-            self.sink.send(std::mem::replace(&mut *lines, next));
+        let length = u32::try_from(batch.text.len() - before).unwrap_or(u32::MAX);
+        batch.lines.push((nanoseconds(now), length));
+        if batch.text.len() >= BATCH {
+            let next = Batch {
+                text: Vec::with_capacity(BATCH + LONGEST),
+                lines: Vec::with_capacity(batch.lines.len() + 1),
+            };
+            self.sink.send_dated(std::mem::replace(&mut *batch, next));
         } else if !self.flushing.replace(true) {
             // One timer for all lines of the next moment, and none when nothing happens.
             let access = Rc::clone(self);
@@ -81,19 +89,19 @@ impl Access {
     /// Writes out what there is.
     pub fn flush(&self) {
         self.flushing.set(false);
-        let lines = self.lines.take();
-        if !lines.is_empty() {
-            self.sink.send(lines);
+        let batch = self.batch.take();
+        if !batch.lines.is_empty() {
+            self.sink.send_dated(batch);
         }
     }
 
-    fn write_json(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
+    fn write_json(&self, out: &mut Vec<u8>, entry: &Entry<'_>, now: SystemTime) {
         out.extend_from_slice(b"{\"timestamp\":\"");
-        self.write_time(out);
-        out.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"access\",\"binding\":");
-        match entry.binding {
-            Some(binding) => plain::string(out, binding),
-            None => out.extend_from_slice(b"null"),
+        self.write_time(out, now);
+        out.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"access\"");
+        if let Some(binding) = entry.binding {
+            out.extend_from_slice(b",\"binding\":");
+            plain::string(out, binding);
         }
         if let Some(peer) = entry.peer {
             out.extend_from_slice(b",\"peer\":\"");
@@ -130,8 +138,8 @@ impl Access {
         out.extend_from_slice(b"}\n");
     }
 
-    fn write_text(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
-        self.write_time(out);
+    fn write_text(&self, out: &mut Vec<u8>, entry: &Entry<'_>, now: SystemTime) {
+        self.write_time(out, now);
         let words = [
             entry.binding.unwrap_or("-"),
             entry.method.as_str(),
@@ -139,7 +147,7 @@ impl Access {
         ];
         for word in words {
             out.push(b' ');
-            out.extend_from_slice(word.as_bytes());
+            out.extend_from_slice(printable::escape(word).as_bytes());
         }
         out.push(b' ');
         plain::number(out, entry.status.into());
@@ -159,10 +167,8 @@ impl Access {
         out.push(b'\n');
     }
 
-    fn write_time(&self, out: &mut Vec<u8>) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+    fn write_time(&self, out: &mut Vec<u8>, now: SystemTime) {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (mut second, mut text) = self.second.get();
         if second != now.as_secs() {
             second = now.as_secs();
@@ -187,19 +193,25 @@ const SECOND: usize = 19;
 const BATCH: usize = 32 * 1024;
 /// Most lines are shorter.
 const LONGEST: usize = 1024;
-/// So long a line waits for others.
-const FLUSH: Duration = Duration::from_millis(200);
+/// So long a line waits for others. The sink holds it for twice as long.
+const FLUSH: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Flusher;
+    use crate::log::output::Output;
+    use crate::log::{Flusher, Look};
 
     fn line(json: bool) -> String {
-        let access = Access::new(
-            Sink::start("test", std::io::sink(), &mut Flusher::default()),
-            json,
-        );
+        let null = std::fs::File::create("/dev/null").unwrap();
+        let look = Look {
+            is_json: json,
+            has_color: false,
+            is_journal: false,
+        };
+        let output = Output::new(null, None);
+        let sink = Sink::start("test", output, look, &mut Flusher::default());
+        let access = Access::new(sink, json);
         access.flushing.set(true);
         access.record(&Entry {
             binding: Some("payments"),
@@ -213,7 +225,7 @@ mod tests {
             generation: Some(2),
             error: None,
         });
-        String::from_utf8(access.lines.take()).unwrap()
+        String::from_utf8(access.batch.take().text).unwrap()
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //! because nobody reads them.
 
 mod access;
+mod format;
+mod journal;
+mod output;
 mod plain;
 mod quiet;
 mod sink;
@@ -10,10 +13,13 @@ mod sparing;
 use std::io::IsTerminal;
 
 use tracing::Level;
-use tracing_subscriber::fmt::format::FmtSpan;
+
+use tokio::signal::unix::SignalKind;
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::terminal;
+
+use output::Output;
 
 pub use access::{Access, Entry};
 pub use quiet::once_a_minute;
@@ -24,7 +30,12 @@ pub use sparing::Sparing;
 /// [`Flusher`] writes out what is left when the process ends.
 pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
     let mut flusher = Flusher::default();
-    let diagnostics = Sink::start("log", std::io::stderr(), &mut flusher);
+    survive_file_size_limit();
+    let (stdout, stderr) = (rustix::stdio::stdout(), rustix::stdio::stderr());
+    let turn = output::turn_of(&stdout, &stderr);
+    let look = Look::of_diagnostics(settings);
+    let output = Output::new(stderr, turn);
+    let diagnostics = Sink::start(sink::DIAGNOSTICS, output, look, &mut flusher);
     let level = match settings.level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
@@ -32,21 +43,11 @@ pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    let builder = tracing_subscriber::fmt()
+    let installed = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_span_events(FmtSpan::NONE)
-        .with_ansi(terminal::is_colored(&std::io::stderr()))
-        .with_writer(diagnostics);
-    let installed = match is_json(settings.format, std::io::stderr().is_terminal()) {
-        true => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
-        // journald and terminals' users know what time it is, but a file's reader does not.
-        false => builder.with_target(false).try_init(),
-    };
+        .event_format(format::Lines::new(look))
+        .with_writer(diagnostics)
+        .try_init();
     if let Err(error) = installed {
         eprintln!("mtlsd: logging is set up already: {error}");
     }
@@ -56,10 +57,59 @@ pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
         let message = panic.payload().downcast_ref::<&str>().copied();
         tracing::error!(thread = thread.name(), location, message, "panicked");
     }));
-    let access = settings
-        .access
-        .then(|| Sink::start("access-log", std::io::stdout(), &mut flusher));
+    let access = settings.access.then(|| {
+        let look = Look {
+            is_json: access_is_json(settings),
+            has_color: false,
+            // Its lines are of the level that the journal gives to a line without one.
+            is_journal: false,
+        };
+        Sink::start("access-log", Output::new(stdout, turn), look, &mut flusher)
+    });
     (access, flusher)
+}
+
+/// How the lines of a stream look.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// JSON, or text.
+    pub is_json: bool,
+    /// Whether text is in color.
+    pub has_color: bool,
+    /// Whether each line begins with its level for the journal.
+    pub is_journal: bool,
+}
+
+impl Look {
+    /// The look of diagnostics under `settings`.
+    pub fn of_diagnostics(settings: &LogSettings) -> Self {
+        Self {
+            is_json: diagnostics_are_json(settings),
+            has_color: terminal::is_colored(&std::io::stderr()),
+            is_journal: journal::is_journal(&std::io::stderr()),
+        }
+    }
+
+    /// What a line of this level begins with.
+    pub fn prefix(self, level: Level) -> &'static str {
+        match self.is_journal {
+            true => journal::prefix(level),
+            false => "",
+        }
+    }
+}
+
+/// Has a write beyond the limit of file sizes (`ulimit -f`) fail instead of ending the process.
+fn survive_file_size_limit() {
+    const SIGXFSZ: i32 = 25;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build();
+    // A handler stays when the runtime is gone. Where there is none, a full log ends the process.
+    if let Ok(runtime) = runtime {
+        let _entered = runtime.enter();
+        let _ = tokio::signal::unix::signal(SignalKind::from_raw(SIGXFSZ));
+    }
 }
 
 /// How access lines look under `settings`.

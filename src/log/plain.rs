@@ -3,7 +3,21 @@
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::printable;
+use crate::timestamp::rfc3339;
+
+/// `time` in UTC, with milliseconds: `2026-11-23T21:22:08.123Z`.
+pub fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = rfc3339(time).to_string();
+    format!(
+        "{}.{:03}Z",
+        seconds.trim_end_matches('Z'),
+        since.subsec_millis()
+    )
+}
 
 /// `number` in decimal.
 pub fn number(out: &mut Vec<u8>, number: u64) {
@@ -42,14 +56,15 @@ pub fn address(out: &mut Vec<u8>, address: SocketAddr) {
 
 /// `text` as a string of JSON.
 pub fn string(out: &mut Vec<u8>, text: &str) {
-    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     if text.bytes().all(is_plain) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     } else {
-        // A Vec takes every write.
-        let _ = serde_json::to_writer(&mut *out, text);
+        // A string is always JSON.
+        let quoted = serde_json::to_string(text).unwrap_or_default();
+        out.extend_from_slice(printable::escape_json(&quoted).as_bytes());
     }
 }
 
@@ -74,9 +89,18 @@ mod tests {
             let socket: SocketAddr = text.parse().unwrap();
             assert_eq!(written(|out| address(out, socket)), socket.to_string());
         }
-        for text in ["", "/a?b", "a\"b", "a\\b", "\u{1}\n", "ä\u{7f}€"] {
-            let quoted = serde_json::to_string(text).unwrap();
-            assert_eq!(written(|out| string(out, text)), quoted);
+        for text in [
+            "",
+            "/a?b",
+            "a\"b",
+            "a\\b",
+            "\u{1}\n",
+            "ä\u{7f}€",
+            "\u{202e}\u{9b}",
+        ] {
+            let quoted = written(|out| string(out, text));
+            assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text);
+            assert_eq!(printable::escape(&quoted), quoted);
         }
         for (micros, expected) in [
             (0, "0.000"),

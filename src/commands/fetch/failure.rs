@@ -11,6 +11,7 @@ use crate::config::FindError;
 use crate::error::{Failure, ForwardError};
 
 use super::super::{Exit, chain};
+use crate::{printable, terminal};
 
 /// Why there is no answer to print, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +44,13 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// What is printed.
-    pub fn text(&self) -> String {
+    /// Prints it to stderr.
+    pub fn print(&self) {
         match self {
             // These come as they are to be read, with several lines.
-            Self::Forward(..) => self.to_string(),
-            Self::Load(OnceError::Config(error)) => error.render(),
-            error => format!("mtlsd: {}", chain(error)),
+            Self::Forward(..) => eprintln!("{self}"),
+            Self::Load(OnceError::Config(error)) => terminal::eprint_styled(&error.render()),
+            error => eprintln!("mtlsd: {}", printable::escape(&chain(error))),
         }
     }
 
