@@ -25,10 +25,15 @@ fn text(bytes: &[u8]) -> String {
 
 /// A daemon in front of an origin that takes half a second over `/slow`.
 fn slow(lines: &str) -> (Ca, Origin, Daemon) {
+    lasting(lines, Duration::from_millis(500))
+}
+
+/// A daemon in front of an origin that takes so long over `/slow`.
+fn lasting(lines: &str, time: Duration) -> (Ca, Origin, Daemon) {
     let ca = Ca::new();
-    let origin = Origin::with(&ca, |request, tls| {
+    let origin = Origin::with(&ca, move |request, tls| {
         if request.target() == "/slow" {
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(time);
         }
         crate::support::answer(tls, "done")?;
         Ok(Then::Keep)
@@ -89,17 +94,23 @@ fn a_drain_finishes_what_has_begun_and_resets_nobody() {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    let (_ca, origin, mut daemon) = slow("");
+    let (_ca, origin, mut daemon) = lasting("", Duration::from_secs(3));
     let mut client = Client::connect(daemon.address("b"));
     client.write(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
     wait_for("the request", || origin.requests().pop().ok_or(0));
     let began = Instant::now();
     daemon.signal(Signal::INT);
     daemon.wait_for_line("draining; a second signal ends at once");
+    // What comes within a second is the same signal, sent to a process and to its group.
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        daemon.signal(signal);
+    }
+    std::thread::sleep(Duration::from_secs(1).saturating_sub(began.elapsed()));
+    assert!(daemon.is_running());
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().code(), Some(1));
     assert!(
-        began.elapsed() < Duration::from_millis(450),
+        began.elapsed() < Duration::from_millis(1450),
         "{:?}",
         began.elapsed()
     );

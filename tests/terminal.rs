@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::support::{Ca, Origin, Terminal, binding, typed, wait_for};
+use rustix::process::Signal;
+
+use crate::support::{Ca, Origin, Terminal, binding, lead, leading, typed, wait_for};
 
 /// Escape sequences begin with this.
 const ESCAPE: char = '\u{1b}';
@@ -69,4 +71,60 @@ fn the_demonstration_runs_in_a_terminal() {
     let screen = terminal.screen();
     assert!(status.success(), "{screen}");
     assert_sound(&screen);
+}
+
+#[test]
+#[ignore = "the program that `leading` starts, not a test"]
+fn leader_of_a_session() {
+    lead();
+}
+
+/// A directory with a configuration, and the origin that it names.
+fn configured() -> (tempfile::TempDir, Origin) {
+    let (ca, directory) = (Ca::new(), tempfile::tempdir().unwrap());
+    let origin = Origin::start(&ca);
+    let files = [
+        ("mtlsd.toml", binding(&origin, "")),
+        ("client.pem", ca.issue("client").pem()),
+        ("ca.crt", ca.pem.clone()),
+    ];
+    for (name, content) in files {
+        fs::write(directory.path().join(name), content).unwrap();
+    }
+    (directory, origin)
+}
+
+fn wait_for_screen(terminal: &Terminal, text: &str) {
+    wait_for(text, || match terminal.screen() {
+        screen if screen.contains(text) => Ok(()),
+        screen => Err(screen),
+    });
+}
+
+#[test]
+fn closing_the_terminal_ends_what_was_started_from_it() {
+    for (arguments, started) in [(&["run"][..], "ready"), (&["demo"], "Ctrl-C ends it")] {
+        let (directory, _origin) = configured();
+        let mut terminal = Terminal::start(leading(directory.path(), arguments), 80);
+        wait_for_screen(&terminal, started);
+        // While the terminal is there, SIGHUP is what it is for every daemon.
+        if arguments == ["run"] {
+            terminal.signal(Signal::HUP);
+            wait_for_screen(&terminal, "reloading");
+        }
+        terminal.close();
+        assert_eq!(terminal.wait().code(), Some(0), "{}", terminal.screen());
+    }
+}
+
+#[test]
+fn without_a_terminal_of_its_own_a_hangup_reloads() {
+    let (directory, _origin) = configured();
+    let terminal = Terminal::start(typed(directory.path(), &["run"]), 80);
+    wait_for_screen(&terminal, "ready");
+    for _ in 0..2 {
+        terminal.signal(Signal::HUP);
+    }
+    wait_for_screen(&terminal, "reloading");
+    assert!(!terminal.screen().contains("draining"));
 }

@@ -6,6 +6,7 @@ mod listeners;
 mod once;
 mod operator;
 mod plan;
+mod signals;
 mod supervisor;
 mod watched;
 mod worker;

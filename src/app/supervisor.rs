@@ -8,7 +8,6 @@ use std::sync::mpsc::{Receiver, Sender, sync_channel};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -23,6 +22,7 @@ use super::announce::announce;
 use super::listeners::Listeners;
 use super::operator::{ConfigSource, Operator};
 use super::plan::Plan;
+use super::signals::{Signals, Wanted};
 use super::watched::{Ended, Gone, catch, fatal, panic_text, watched};
 use super::worker::{Address, Command};
 use super::{StartError, worker};
@@ -72,13 +72,6 @@ struct Running {
     ended: UnboundedReceiver<Ended>,
     signals: Signals,
     status: String,
-}
-
-/// The signals that mean something.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
 }
 
 impl Running {
@@ -159,16 +152,16 @@ impl Running {
         loop {
             tokio::select! {
                 ended = self.ended.recv() => return Err(fatal(self.culprit(ended).await)),
-                _ = self.signals.terminate.recv() => break,
-                _ = self.signals.interrupt.recv() => break,
                 () = &mut stop => break,
-                _ = self.signals.hangup.recv() => {
+                wanted = self.signals.next() => {
+                    if wanted == Wanted::End {
+                        break;
+                    }
                     // Whatever ends the process does not wait for files.
                     tokio::select! {
                         biased;
                         ended = self.ended.recv() => return Err(fatal(self.culprit(ended).await)),
-                        _ = self.signals.terminate.recv() => break,
-                        _ = self.signals.interrupt.recv() => break,
+                        () = self.signals.ending() => break,
                         () = &mut stop => break,
                         () = reload_everything(self.reload.clone()) => {}
                     }
@@ -208,8 +201,7 @@ impl Running {
                         }
                     }
                 }
-                _ = self.signals.terminate.recv() => return Err(StartError::Impatient),
-                _ = self.signals.interrupt.recv() => return Err(StartError::Impatient),
+                () = self.signals.ending_again() => return Err(StartError::Impatient),
                 () = sleep_until(deadline + OVERTIME) => {
                     tracing::warn!("a worker does not end; leaving without it");
                     break;
@@ -234,16 +226,6 @@ async fn reload_everything(reload: Sender<Signal>) {
                 "the files have not been read: one of them may be on a file system that does not answer"
             );
         }
-    }
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
     }
 }
 

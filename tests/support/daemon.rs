@@ -176,6 +176,10 @@ impl Daemon {
             .unwrap()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + Duration::from_secs(40);

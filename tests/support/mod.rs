@@ -19,7 +19,7 @@ pub use frames::LeavingOrigin;
 pub use http2::{Doom, Http2Origin, Stream, ask_http2, get_http2};
 pub use origin::{Origin, Request, Then, Tls, answer, read_request};
 pub use pki::{Ca, Issued};
-pub use pty::{Terminal, typed};
+pub use pty::{Terminal, lead, leading, typed};
 
 /// Waits until `look` finds what is wanted; after ten seconds fails with what it saw last.
 pub fn wait_for<T, S: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, S>) -> T {
