@@ -119,24 +119,47 @@ fn distrusted(distrust: &Distrust, evidence: Evidence<'_>) -> Diagnosis {
             "set this machine's clock, and see that it is kept (timedatectl, chronyc tracking)",
         );
     }
-    let cause = match distrust {
+    let what = ForwardError::Certificate(distrust.clone()).to_string();
+    let next = distrust.help();
+    let next = match evidence.reached {
+        Some((address, _)) => next.replace("HOST:PORT", &address.to_string()),
+        None => next,
+    };
+    Diagnosis::new(distrust_cause(distrust), what, next)
+}
+
+fn distrust_cause(distrust: &Distrust) -> &'static str {
+    match distrust {
         Distrust::Expired(_) => "origin_certificate_expired",
         Distrust::NotYetValid(_) => "origin_certificate_not_yet_valid",
+        Distrust::IssuerExpired(..) => "origin_chain_expired",
+        Distrust::IssuerNotYetValid(..) => "origin_chain_not_yet_valid",
         Distrust::Names { .. } => "origin_certificate_name",
-        Distrust::SelfSigned => "origin_certificate_self_signed",
+        Distrust::SelfSigned(_) => "origin_certificate_self_signed",
         Distrust::UnknownIssuer(_) => "origin_certificate_unknown_issuer",
         Distrust::Incomplete(_) => "origin_certificate_incomplete",
         Distrust::Revoked => "origin_certificate_revoked",
-        Distrust::RevocationUnknown => "origin_certificate_not_covered",
-        Distrust::RevocationListExpired => "revocation_list_expired",
+        Distrust::IssuerRevoked(_) => "origin_chain_revoked",
+        Distrust::Uncovered { .. } => "origin_certificate_not_covered",
+        Distrust::CrlExpired(..) => "revocation_list_expired",
+        Distrust::CrlNotYetValid(..) => "revocation_list_not_yet_valid",
         Distrust::BadSignature => "origin_certificate_signature",
+        Distrust::HandshakeSignature => "origin_handshake_signature",
         Distrust::Algorithm => "origin_certificate_algorithm",
-        Distrust::Usage => "origin_certificate_usage",
+        Distrust::Key(..) => "origin_certificate_key",
+        Distrust::Usage | Distrust::KeyUsage => "origin_certificate_usage",
+        Distrust::CaAsLeaf => "origin_certificate_is_ca",
+        Distrust::NotCa => "origin_chain_not_ca",
+        Distrust::Version(..) => "origin_certificate_version",
+        Distrust::CriticalExtension(..) => "origin_certificate_extension",
+        Distrust::TooLarge => "origin_certificate_too_large",
         Distrust::Pin(_) => "origin_certificate_pin",
-        Distrust::Other(_) => "origin_certificate",
-    };
-    let what = ForwardError::Certificate(distrust.clone()).to_string();
-    Diagnosis::new(cause, what, distrust.help())
+        Distrust::Backwards
+        | Distrust::Date
+        | Distrust::Constraint(_)
+        | Distrust::Unreadable(_)
+        | Distrust::Other(_) => "origin_certificate",
+    }
 }
 
 /// TCP was not established.

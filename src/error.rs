@@ -9,7 +9,9 @@ use http::StatusCode;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::timestamp::{from_seconds, rfc3339};
+mod distrust;
+
+pub use distrust::{Distrust, NameHint, Uncovered};
 
 /// Why a connection to an origin ended, as seen where it happened.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -139,128 +141,11 @@ pub enum Phase {
     Tls,
 }
 
-/// Why an origin's certificate is not to be believed.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Distrust {
-    /// Its time is over; since when, in seconds since 1970.
-    #[error("it expired{}", moment(" at ", *.0))]
-    Expired(Option<u64>),
-    /// Its time has not come; when it will, in seconds since 1970.
-    #[error("it is not yet valid{}", moment(", only from ", *.0))]
-    NotYetValid(Option<u64>),
-    /// It is for other names.
-    #[error("it is for {}{}", list(presented), expected_names(expected))]
-    Names {
-        /// What it had to be for; one of them was enough.
-        expected: Vec<String>,
-        /// What it is for.
-        presented: Vec<String>,
-    },
-    /// It vouches for itself.
-    #[error("it is self-signed, and not among the authorities of `ca`")]
-    SelfSigned,
-    /// Its chain leads to nobody who is trusted: who issued the last certificate in it.
-    #[error("its chain ends at \"{0}\", which is not among the authorities of `ca`")]
-    UnknownIssuer(String),
-    /// It came alone, and whoever issued it is not trusted.
-    #[error(
-        "it was issued by \"{0}\", which is not among the authorities of `ca`, and the origin sends no intermediate certificates"
-    )]
-    Incomplete(String),
-    /// It was revoked.
-    #[error("it has been revoked")]
-    Revoked,
-    /// No revocation list covers it.
-    #[error("no list in `crl` is from its issuer")]
-    RevocationUnknown,
-    /// The revocation list that covers it is out of date.
-    #[error("the revocation list of its issuer in `crl` is out of date")]
-    RevocationListExpired,
-    /// A signature in the chain is wrong.
-    #[error("a signature in its chain is wrong")]
-    BadSignature,
-    /// A signature in the chain is of a kind that is not accepted, such as SHA-1.
-    #[error("its chain is signed with an algorithm that is not accepted, such as SHA-1")]
-    Algorithm,
-    /// It is not for servers.
-    #[error("its extended key usage lacks serverAuth")]
-    Usage,
-    /// Its key is none of `pins`.
-    #[error("its key is not one of `pins`, but {0}")]
-    Pin(String),
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl Distrust {
-    /// What to do about it.
-    pub fn help(&self) -> &'static str {
-        match self {
-            Self::Expired(_) => {
-                "the origin has to renew its certificate; if others can reach it, check this machine's clock"
-            }
-            Self::NotYetValid(_) => "check this machine's clock, and the origin's certificate",
-            Self::Names { .. } => {
-                "if the origin goes by that name, set `server_name` or `verify_names` to it"
-            }
-            Self::SelfSigned => {
-                "if it is the right one, save it as PEM and name the file with `ca`"
-            }
-            Self::UnknownIssuer(_) => {
-                "if that is a private authority to be trusted, name the file with its certificate in `ca`"
-            }
-            Self::Incomplete(_) => {
-                "if that is an intermediate authority, the origin has to send its certificate along; if it is a private root, name the file with its certificate in `ca`"
-            }
-            Self::Revoked => {
-                "do not trust this origin; its owner has to have its certificate issued again"
-            }
-            Self::RevocationUnknown => {
-                "add the list of each authority in the origin's chain to the file that `crl` names"
-            }
-            Self::RevocationListExpired => {
-                "fetch the list again; mtlsd takes it as soon as the file changes"
-            }
-            Self::BadSignature => {
-                "an authority of the same name and another key may have issued it: is the file of `ca` up to date?"
-            }
-            Self::Algorithm | Self::Usage | Self::Other(_) => {
-                "the origin has to have its certificate issued again"
-            }
-            Self::Pin(_) => {
-                "if the origin has a new key, and you know that from its owner, add it to `pins`"
-            }
-        }
-    }
-}
-
 fn unfinished(phase: Phase) -> &'static str {
     match phase {
         Phase::Name => "the origin's name was not found",
         Phase::Tcp => "the origin took no connection",
         Phase::Tls => "the TLS handshake was not finished",
-    }
-}
-
-fn moment(before: &str, seconds: Option<u64>) -> String {
-    seconds.map_or(String::new(), |seconds| {
-        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        format!("{before}{}", rfc3339(from_seconds(seconds)))
-    })
-}
-
-fn list(names: &[String]) -> String {
-    match names {
-        [] => "no name that can be verified".to_owned(),
-        names => names.join(", "),
-    }
-}
-
-fn expected_names(names: &[String]) -> String {
-    match names {
-        [] => String::new(),
-        names => format!(", not for {}", names.join(" or ")),
     }
 }
 
@@ -270,8 +155,8 @@ pub enum ForwardError {
     /// The request is not one that can be passed on as one unambiguous message.
     #[error("{0}")]
     BadRequest(&'static str),
-    /// The origin's certificate is not to be believed.
-    #[error("the origin's certificate was refused: {0}")]
+    /// The origin's certificate failed verification.
+    #[error("the origin's certificate failed verification: {0}")]
     Certificate(Distrust),
     /// The client stopped sending its request body.
     #[error("the client sent nothing of the request body for {}", humantime::format_duration(*.0))]

@@ -46,8 +46,9 @@ const NEIGHBOURS: &[(&str, &str)] = &[
 ];
 
 /// Crates with one home, where their types stay.
-const HOMES: [(&str, &[&str]); 7] = [
+const HOMES: [(&str, &[&str]); 8] = [
     ("rustls", &["tls"]),
+    ("webpki", &["tls"]),
     ("tokio_rustls", &["tls"]),
     ("notify", &["watch"]),
     ("toml", &["config"]),

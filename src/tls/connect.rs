@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConnection, HandshakeKind, InvalidMessage};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -22,8 +22,8 @@ pub struct ServerName(rustls_pki_types::ServerName<'static>);
 /// Why there is no TLS connection.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The origin's certificate is not to be believed.
-    #[error("the origin's certificate was refused: {0}")]
+    /// The origin's certificate failed verification.
+    #[error("the origin's certificate failed verification: {0}")]
     Certificate(Distrust),
     /// The origin asked for no certificate, and the binding wants to be asked.
     #[error("the origin did not ask for a certificate")]
@@ -87,8 +87,8 @@ fn explain(error: &io::Error, opening: &Opening, facts: &Facts) -> HandshakeErro
         Some(rustls::Error::InvalidCertificate(reason)) => {
             return HandshakeError::Certificate(verify::explain(reason));
         }
-        Some(rustls::Error::InvalidCertRevocationList(reason)) => {
-            return HandshakeError::Certificate(verify::explain_list(reason));
+        Some(rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)) => {
+            return HandshakeError::Certificate(Distrust::TooLarge);
         }
         Some(rustls::Error::InvalidMessage(_)) => match opening.tongue() {
             Some(tongue) => Failure::NotTls(tongue),

@@ -36,7 +36,7 @@ impl Demanding {
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let here = Path::new("demo");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = trust::bundle(here, ca.as_bytes())?;
+        let roots = trust::bundle(here, ca.as_bytes())?.roots;
         let verifier =
             WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
         let chain = pem::certificates(Input::Certificate, here, certificate.as_bytes())?;
@@ -73,7 +73,8 @@ impl Demanding {
 pub fn call_without_certificate(address: SocketAddr, name: &str, ca: &str) -> Result<(), Failure> {
     let wrong = |text: &str| Failure::Tls(text.to_owned());
     let roots = trust::bundle(Path::new("demo"), ca.as_bytes())
-        .map_err(|error| wrong(&error.to_string()))?;
+        .map_err(|error| wrong(&error.to_string()))?
+        .roots;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

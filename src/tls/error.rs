@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::timestamp::rfc3339;
 
+use super::crl::CrlError;
 use super::unusable::Unusable;
 
 /// Which of a binding's inputs a [`LoadError`] is about.
@@ -86,6 +87,16 @@ pub enum LoadError {
         /// What the parser said.
         reason: String,
     },
+    /// A CRL cannot be used.
+    #[error("CRL {at} in {} is {error}", path.display())]
+    Crl {
+        /// The file.
+        path: PathBuf,
+        /// Which CRL of the file it is, from 1.
+        at: usize,
+        /// Why it cannot be used.
+        error: CrlError,
+    },
     /// The key is of a kind or size that TLS libraries refuse.
     #[error("the key in {} is not supported: {reason}", path.display())]
     UnusableKey {
@@ -139,6 +150,7 @@ impl LoadError {
             Self::Encrypted { .. } | Self::UnusableKey { .. } | Self::Mismatch { .. } => Input::Key,
             Self::Expired { .. } | Self::NotYetValid { .. } => Input::Certificate,
             Self::NoSystemRoots { .. } => Input::Ca,
+            Self::Crl { .. } => Input::Crl,
         }
     }
 
@@ -169,6 +181,7 @@ impl LoadError {
                 path.display()
             ),
             Self::Damaged { .. } => "check that the file was copied completely".to_owned(),
+            Self::Crl { error, .. } => error.help().to_owned(),
             Self::UnusableKey { .. } => {
                 "use an RSA key of at least 2048 bits, an EC key on P-256, P-384 or P-521, or Ed25519".to_owned()
             }

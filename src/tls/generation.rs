@@ -10,18 +10,18 @@ use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    CipherSuite, ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion, version,
-};
+use rustls::{CipherSuite, ClientConfig, SignatureScheme, SupportedProtocolVersion, version};
 use rustls_pki_types::ServerName;
 
 use crate::config::{Source, TlsPolicy, TlsVersion, Trust};
 
-use super::error::{Input, LoadError};
+use super::crl::Crls;
+use super::error::LoadError;
 use super::facts::{Asked, Demand};
 use super::identity::Identity;
 use super::inputs::Inputs;
 use super::remark::Remark;
+use super::trust::Anchors;
 use super::verify::Verifier;
 use super::{pem, slot, trust};
 
@@ -35,7 +35,7 @@ pub struct Generation {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     either: Arc<ClientConfig>,
-    roots: Arc<RootCertStore>,
+    anchors: Arc<Anchors>,
     require_request: bool,
     // Whether the origin of this name asked for a certificate in its last full handshake, which is
     // all that can be said of a connection that resumes a session.
@@ -68,25 +68,20 @@ impl Generation {
         inputs: &Inputs,
     ) -> Result<Self, LoadError> {
         let identity = Identity::parse(source, inputs)?;
-        let roots = match trust {
+        let anchors = match trust {
             Trust::System => trust::system()?,
             Trust::Mozilla => trust::mozilla(),
             Trust::Bundle(path) => {
                 let bytes = inputs.bundle.as_deref().map_or(&[][..], Vec::as_slice);
-                trust::bundle(path, bytes)?
+                Arc::new(trust::bundle(path, bytes)?)
             }
         };
         let provider = Arc::new(provider(policy));
-        let lists = match (&policy.crl, &inputs.crl) {
-            (Some(path), Some(bytes)) => pem::crls(path, bytes)?,
-            _ => Vec::new(),
+        let crls = match (&policy.crl, &inputs.crl) {
+            (Some(path), Some(bytes)) => Some(crls(path, bytes)?),
+            _ => None,
         };
-        let verifier = Verifier::new(Arc::clone(&roots), lists, policy, Arc::clone(&provider))
-            .map_err(|reason| LoadError::Damaged {
-                input: Input::Crl,
-                path: policy.crl.clone().unwrap_or_default(),
-                reason,
-            })?;
+        let verifier = Verifier::new(Arc::clone(&anchors), crls, policy, &provider);
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions(policy))
             .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
@@ -108,7 +103,7 @@ impl Generation {
             http1: offering(&["http/1.1"]),
             http2: offering(&["h2"]),
             either: offering(&["h2", "http/1.1"]),
-            roots,
+            anchors,
             require_request: policy.require_request,
             demands: Mutex::default(),
         })
@@ -126,7 +121,9 @@ impl Generation {
 
     /// What is odd about it at `now`.
     pub fn remarks(&self, now: SystemTime) -> Vec<Remark> {
-        self.identity.remarks(&self.roots, now)
+        let mut remarks = self.identity.remarks(&self.anchors.roots, now);
+        remarks.extend(self.anchors.remarks(now));
+        remarks
     }
 
     /// Whether an origin that asks for no certificate is refused.
@@ -199,6 +196,15 @@ impl ResolvesClientCert for Presents {
     fn has_certs(&self) -> bool {
         true
     }
+}
+
+/// Reads the file of `crl`.
+fn crls(path: &Path, bytes: &[u8]) -> Result<Crls, LoadError> {
+    Crls::new(pem::crls(path, bytes)?).map_err(|(at, error)| LoadError::Crl {
+        path: path.to_owned(),
+        at,
+        error,
+    })
 }
 
 fn provider(policy: &TlsPolicy) -> CryptoProvider {

@@ -4,6 +4,7 @@ mod ahead;
 mod ber;
 mod chain;
 mod connect;
+mod crl;
 mod demanding;
 mod error;
 mod facts;

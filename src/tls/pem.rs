@@ -11,7 +11,6 @@ use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs1KeyDer,
     PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use zeroize::Zeroizing;
 
 use super::error::{Input, LoadError};
@@ -102,15 +101,7 @@ pub fn crls(
             return Err(nothing_found(Input::Crl, path, bytes, &blocks));
         }
     }
-    // The version is left out where it is 1 (RFC 5280 section 5.1.2.1).
-    let is_version_1 = |der: &CertificateRevocationListDer<'_>| {
-        let parsed = CertificateRevocationList::from_der(der);
-        parsed.is_ok_and(|(_, list)| list.version().is_none())
-    };
-    match lists.iter().any(is_version_1) {
-        true => Err(unusable(Input::Crl, path, Unusable::CrlVersion1)),
-        false => Ok(lists),
-    }
+    Ok(lists)
 }
 
 /// Returns every private key in `bytes`: PKCS#8, encrypted or not, PKCS#1 or SEC1. There is at least

@@ -37,6 +37,11 @@ pub enum Remark {
     NearExpiry(SystemTime),
     /// The file contains this many private keys, of which one is used.
     SeveralKeys(PathBuf, usize),
+    /// A certificate in `ca` is not that of a CA: its subject and, unless it is self-signed, its
+    /// issuer.
+    NotCa(String, Option<String>),
+    /// A certificate in `ca` has expired.
+    CaExpired(String, SystemTime),
     /// Every user of this machine can read the key.
     PublicKeyFile(PathBuf),
 }
@@ -95,6 +100,24 @@ impl fmt::Display for Remark {
                 f,
                 "{} contains {count} private keys; the one with a certificate for client authentication is used",
                 path.display()
+            ),
+            Self::NotCa(subject, issuer) => {
+                write!(
+                    f,
+                    "\"{subject}\" in `ca` is not a CA certificate: only an origin that presents exactly this certificate is trusted"
+                )?;
+                match issuer {
+                    Some(issuer) => write!(
+                        f,
+                        "; to trust every certificate of its issuer, set `ca` to the certificate of \"{issuer}\""
+                    ),
+                    None => Ok(()),
+                }
+            }
+            Self::CaExpired(subject, moment) => write!(
+                f,
+                "the certificate of \"{subject}\" in `ca` expired at {}; replace it",
+                rfc3339(*moment)
             ),
             Self::PublicKeyFile(path) => write!(
                 f,

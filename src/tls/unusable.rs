@@ -44,8 +44,6 @@ pub enum Unusable {
     Pkcs12Scheme(&'static str),
     /// PKCS#12 with certificates only.
     Pkcs12WithoutKey,
-    /// A CRL of version 1, which has neither a number nor an authority key identifier.
-    CrlVersion1,
     /// PKCS#7, a bundle of certificates.
     Pkcs7,
     /// A Java key store.
@@ -189,7 +187,6 @@ impl Unusable {
                 );
             }
             Self::Pkcs12WithoutKey => "a PKCS#12 file that holds no key with its certificate",
-            Self::CrlVersion1 => "a version 1 CRL; version 2 is required",
             Self::Pkcs7 => "a PKCS#7 bundle",
             Self::Jks => "a Java key store",
             Self::Jceks => "a Java key store (JCEKS)",
@@ -254,9 +251,6 @@ impl Unusable {
             ),
             Self::Pkcs12WithoutKey => {
                 format!("list its content: openssl pkcs12 -in {path} -info -noout")
-            }
-            Self::CrlVersion1 => {
-                "have the CA issue version 2: openssl ca -gencrl -crlexts SECTION, with `authorityKeyIdentifier = keyid` in that section of its configuration".to_owned()
             }
             Self::Pkcs7 => {
                 format!("convert it: openssl pkcs7 -print_certs -in {path} -out {path}.pem")

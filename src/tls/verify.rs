@@ -1,63 +1,207 @@
-//! Whether an origin is who it must be: webpki's judgement of its chain, and what a binding demands
-//! besides.
+//! Verifies origins: webpki checks the chain, and what a binding demands besides is checked here.
 
+mod explain;
+
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::CryptoProvider;
-use rustls::server::ParsedCertificate;
-use rustls::{
-    CertRevocationListError, CertificateError, DigitallySignedStruct, DistinguishedName, Error,
-    OtherError, RootCertStore, SignatureScheme,
+use rustls::client::verify_server_name;
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::prelude::X509Certificate;
 
 use crate::config::{Pin, SubjectName, TlsPolicy};
 use crate::error::Distrust;
 
-use super::slot;
+use super::crl::{Crls, Subject};
+use super::trust::Anchors;
+use super::{chain, slot};
 
-/// Judges the certificates of origins, for all connections of a Generation.
+pub use explain::explain;
+
+/// Verifies the certificates of origins, for all connections of a Generation.
 #[derive(Debug)]
 pub struct Verifier {
-    chain: Arc<WebPkiServerVerifier>,
+    anchors: Arc<Anchors>,
+    // Where there are any, every certificate of a chain has to be covered by one.
+    crls: Option<Crls>,
     pins: Vec<Pin>,
     names: Vec<SubjectName>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    /// A verifier that trusts `roots`, and wants every certificate of a chain covered by one of
-    /// `lists` that is not out of date, if there are any.
-    ///
-    /// # Errors
-    ///
-    /// What rustls says of the revocation lists.
+    /// Makes a verifier that trusts `anchors`, and wants every certificate of a chain covered by a
+    /// valid CRL of `crls`, if there are any.
     pub fn new(
-        roots: Arc<RootCertStore>,
-        lists: Vec<CertificateRevocationListDer<'static>>,
+        anchors: Arc<Anchors>,
+        crls: Option<Crls>,
         policy: &TlsPolicy,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, String> {
-        let chain = WebPkiServerVerifier::builder_with_provider(roots, provider)
-            .with_crls(lists)
-            .enforce_revocation_expiration()
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            chain,
+        provider: &CryptoProvider,
+    ) -> Self {
+        Self {
+            anchors,
+            crls,
             pins: policy.pins.clone(),
             names: policy.verify_names.clone(),
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Distrust> {
+        match self.anchors.lists(leaf) {
+            true => self.verify_listed(leaf, now)?,
+            false => self.verify_chain(leaf, others, server_name, now)?,
+        }
+        explain::weak_key(leaf)?;
+        self.check_names(leaf, server_name)?;
+        match self.pins.is_empty() {
+            true => Ok(()),
+            false => self.check_pins(leaf),
+        }
+    }
+
+    /// Verifies the chain from `leaf` to a trust anchor.
+    fn verify_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Distrust> {
+        let reason = RefCell::new(None);
+        let check = |path: &VerifiedPath<'_>| {
+            self.check_revocation(path, now).map_err(|distrust| {
+                *reason.borrow_mut() = Some(distrust);
+                webpki::Error::CertRevoked
+            })
+        };
+        let build = |roots: &[TrustAnchor<'static>]| {
+            EndEntityCert::try_from(leaf)?
+                .verify_for_usage(
+                    self.algorithms.all,
+                    roots,
+                    others,
+                    now,
+                    KeyUsage::server_auth(),
+                    None,
+                    self.crls.is_some().then_some(&check),
+                )
+                .map(|_| ())
+        };
+        let mut result = build(&self.anchors.roots.roots);
+        if matches!(result, Err(webpki::Error::UnknownIssuer)) {
+            let chain: Vec<_> = std::iter::once(leaf).chain(others).collect();
+            let respelled = self.anchors.respelled(&chain);
+            if !respelled.is_empty() {
+                result = build(&respelled);
+            }
+        }
+        result.map_err(|error| match (&error, reason.take()) {
+            (webpki::Error::CertRevoked, Some(reason)) => reason,
+            _ => explain::chain(&error, leaf, others, server_name, now, &self.anchors),
         })
     }
 
-    /// Whether the certificate is for one of the names that were demanded.
-    fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
-        let parsed = ParsedCertificate::try_from(leaf)?;
-        let uris = uris(leaf);
+    /// Checks that no certificate of `path` is revoked.
+    fn check_revocation(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), Distrust> {
+        let Some(crls) = &self.crls else {
+            return Ok(());
+        };
+        let leaf = path.end_entity().der();
+        let mut ders = vec![leaf];
+        ders.extend(path.intermediate_certificates().map(|one| one.der()));
+        let unreadable = |_| Distrust::Unreadable("its form is not that of X.509");
+        let certificates = ders
+            .iter()
+            .map(|der| chain::parse(der).map_err(unreadable))
+            .collect::<Result<Vec<_>, _>>()?;
+        let anchor_key = webpki::spki_for_anchor(path.anchor());
+        for (at, certificate) in certificates.iter().enumerate() {
+            let issuer = certificates.get(at + 1);
+            let issuer_key = issuer.map_or(anchor_key.as_ref(), |one| one.public_key().raw);
+            let subject = Subject {
+                certificate,
+                is_ca: at > 0,
+                issuer_key,
+                issuer_signs_crls: issuer.is_none_or(signs_crls),
+            };
+            crls.check(&subject, seconds(now))?;
+        }
+        Ok(())
+    }
+
+    /// Verifies a certificate that is listed in `ca` itself. It needs no issuer then; its dates,
+    /// its use and its revocation count all the same.
+    fn verify_listed(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Distrust> {
+        let certificate = chain::parse(leaf)
+            .map_err(|_| Distrust::Unreadable("its form is not that of X.509"))?;
+        let validity = certificate.validity();
+        let (from, to) = (
+            validity.not_before.timestamp(),
+            validity.not_after.timestamp(),
+        );
+        let now = seconds(now);
+        match (now < from, now > to) {
+            (true, _) => return Err(Distrust::NotYetValid(from)),
+            (_, true) => return Err(Distrust::Expired(to)),
+            (false, false) => {}
+        }
+        if let Ok(Some(usage)) = certificate.extended_key_usage()
+            && !usage.value.server_auth
+            && !usage.value.any
+        {
+            return Err(Distrust::Usage);
+        }
+        if let Ok(Some(usage)) = certificate.key_usage()
+            && !usage.value.digital_signature()
+            && !usage.value.key_encipherment()
+            && !usage.value.key_agreement()
+        {
+            return Err(Distrust::KeyUsage);
+        }
+        if let Some(crls) = &self.crls {
+            // Its own key, if it is self-signed: nothing is known of another issuer's.
+            let subject = Subject {
+                certificate: &certificate,
+                is_ca: false,
+                issuer_key: certificate.public_key().raw,
+                issuer_signs_crls: signs_crls(&certificate),
+            };
+            crls.check(&subject, now)?;
+        }
+        // The library's signature check needs a certificate that it can read.
+        EndEntityCert::try_from(leaf)
+            .map(|_| ())
+            .map_err(|error| explain::unreadable(&error, leaf, &[]))
+    }
+
+    /// Checks that the certificate is for one of the names that are demanded.
+    fn check_names(
+        &self,
+        leaf: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+    ) -> Result<(), Distrust> {
+        let parsed = ParsedCertificate::try_from(leaf)
+            .map_err(|_| Distrust::Unreadable("its form is not that of X.509"))?;
+        if self.names.is_empty() {
+            return verify_server_name(&parsed, server_name)
+                .map_err(|_| explain::names(leaf, vec![server_name.to_str().into_owned()]));
+        }
+        let uris = explain::uris(leaf);
         let is_for = |name: &SubjectName| match name {
             SubjectName::Dns(host) => ServerName::try_from(&**host)
                 .is_ok_and(|host| verify_server_name(&parsed, &host).is_ok()),
@@ -68,57 +212,36 @@ impl Verifier {
         };
         match self.names.iter().any(is_for) {
             true => Ok(()),
-            false => Err(distrust(Distrust::Names {
-                expected: self.names.iter().map(ToString::to_string).collect(),
-                presented: names(leaf),
-            })),
+            false => {
+                let expected = self.names.iter().map(ToString::to_string).collect();
+                Err(explain::names(leaf, expected))
+            }
         }
     }
 
-    fn check_pins(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
-        let key = ParsedCertificate::try_from(leaf)?.subject_public_key_info();
+    fn check_pins(&self, leaf: &CertificateDer<'_>) -> Result<(), Distrust> {
+        let key = ParsedCertificate::try_from(leaf)
+            .map_err(|_| Distrust::Unreadable("its form is not that of X.509"))?
+            .subject_public_key_info();
         let hash = digest::digest(&digest::SHA256, &key);
         let presented = Pin(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"));
         match self.pins.contains(&presented) {
             true => Ok(()),
-            false => Err(distrust(Distrust::Pin(presented.to_string()))),
+            false => Err(Distrust::Pin(presented.to_string())),
         }
     }
+}
 
-    /// What is made of webpki's judgement.
-    fn judge(
-        &self,
-        judged: Result<ServerCertVerified, Error>,
-        server_name: &ServerName<'_>,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-    ) -> Result<ServerCertVerified, Error> {
-        match judged {
-            // webpki looks at the name last: the chain is good. Which name is not its to say then.
-            Ok(_)
-            | Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.names.is_empty() => self.check_names(end_entity)?,
-            Ok(_) => {}
-            // rustls writes these names as its own types; people read them as they are.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => {
-                return Err(distrust(Distrust::Names {
-                    expected: vec![server_name.to_str().into_owned()],
-                    presented: names(end_entity),
-                }));
-            }
-            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                return Err(distrust(unknown(end_entity, intermediates)));
-            }
-            Err(error) => return Err(error),
-        }
-        if !self.pins.is_empty() {
-            self.check_pins(end_entity)?;
-        }
-        Ok(ServerCertVerified::assertion())
+/// Whether the key usage of a CA lets it sign CRLs (RFC 5280 section 4.2.1.3).
+fn signs_crls(certificate: &X509Certificate<'_>) -> bool {
+    match certificate.key_usage() {
+        Ok(Some(usage)) => usage.value.crl_sign(),
+        _ => true,
     }
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl ServerCertVerifier for Verifier {
@@ -127,21 +250,16 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let judged = self.chain.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        let judged = self.judge(judged, server_name, end_entity, intermediates);
-        if judged.is_err() {
-            slot::refused(end_entity, intermediates);
+        match self.verify(end_entity, intermediates, server_name, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(distrust) => {
+                slot::refused(end_entity, intermediates);
+                Err(rejection(distrust))
+            }
         }
-        judged
     }
 
     fn verify_tls12_signature(
@@ -150,7 +268,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms).map_err(signature_error)
     }
 
     fn verify_tls13_signature(
@@ -159,114 +277,23 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms).map_err(signature_error)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        self.chain.root_hint_subjects()
+        self.algorithms.supported_schemes()
     }
 }
 
-/// What rustls says of a certificate, in words of ours.
-pub fn explain(error: &CertificateError) -> Distrust {
+fn signature_error(error: Error) -> Error {
     match error {
-        CertificateError::Expired => Distrust::Expired(None),
-        CertificateError::ExpiredContext { not_after, .. } => {
-            Distrust::Expired(Some(not_after.as_secs()))
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            rejection(Distrust::HandshakeSignature)
         }
-        CertificateError::NotValidYet => Distrust::NotYetValid(None),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            Distrust::NotYetValid(Some(not_before.as_secs()))
-        }
-        CertificateError::Revoked => Distrust::Revoked,
-        CertificateError::UnknownRevocationStatus => Distrust::RevocationUnknown,
-        CertificateError::ExpiredRevocationList
-        | CertificateError::ExpiredRevocationListContext { .. } => Distrust::RevocationListExpired,
-        CertificateError::BadSignature => Distrust::BadSignature,
-        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            Distrust::Algorithm
-        }
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            Distrust::Usage
-        }
-        CertificateError::Other(OtherError(other)) => match other.downcast_ref::<Distrust>() {
-            Some(distrust) => distrust.clone(),
-            None => Distrust::Other(other.to_string()),
-        },
-        other => Distrust::Other(other.to_string()),
+        error => error,
     }
 }
 
-/// What rustls says of a revocation list while it judges a certificate by it.
-pub fn explain_list(error: &CertRevocationListError) -> Distrust {
-    match error {
-        // One of that name, by another key.
-        CertRevocationListError::BadSignature => Distrust::RevocationUnknown,
-        other => Distrust::Other(format!("`crl`: {other:?}")),
-    }
-}
-
-fn distrust(reason: Distrust) -> Error {
+fn rejection(reason: Distrust) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
-}
-
-/// Why a chain leads to nobody who is trusted.
-fn unknown(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Distrust {
-    // Some servers send their own certificate twice.
-    let others: Vec<_> = intermediates.iter().filter(|one| *one != leaf).collect();
-    let last = others.last().copied().unwrap_or(leaf);
-    let Ok((_, last)) = X509Certificate::from_der(last) else {
-        return Distrust::Other("a certificate in its chain cannot be read".to_owned());
-    };
-    let is_own = last.subject().as_raw() == last.issuer().as_raw();
-    let issuer = last.issuer().to_string();
-    match others.as_slice() {
-        [] if is_own => Distrust::SelfSigned,
-        [] => Distrust::Incomplete(issuer),
-        _ => Distrust::UnknownIssuer(issuer),
-    }
-}
-
-fn uris(leaf: &CertificateDer<'_>) -> Vec<String> {
-    collect(leaf, |name| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        _ => None,
-    })
-}
-
-/// The names of a certificate, as people write them.
-fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
-    collect(leaf, |name| match name {
-        GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
-            Ok(v4) => Some(std::net::Ipv4Addr::from(v4).to_string()),
-            Err(_) => <[u8; 16]>::try_from(*bytes)
-                .ok()
-                .map(|v6| std::net::Ipv6Addr::from(v6).to_string()),
-        },
-        _ => None,
-    })
-}
-
-fn collect(
-    leaf: &CertificateDer<'_>,
-    wanted: impl Fn(&GeneralName<'_>) -> Option<String>,
-) -> Vec<String> {
-    let Ok((_, leaf)) = X509Certificate::from_der(leaf) else {
-        return Vec::new();
-    };
-    let Ok(Some(names)) = leaf.subject_alternative_name() else {
-        return Vec::new();
-    };
-    names
-        .value
-        .general_names
-        .iter()
-        .filter_map(wanted)
-        .collect()
 }

@@ -214,6 +214,11 @@ pub fn sequence(content: &[u8]) -> Vec<u8> {
     der
 }
 
+/// Returns the content of a SEQUENCE in DER.
+pub fn content(der: &[u8]) -> Option<&[u8]> {
+    Any::from_der(der).ok().map(|(_, sequence)| sequence.data)
+}
+
 /// Returns the bytes of the key in a SubjectPublicKeyInfo, which are the same however its
 /// algorithm is written.
 pub fn key_bits(spki: &[u8]) -> Option<&[u8]> {

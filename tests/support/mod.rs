@@ -5,6 +5,7 @@
 
 mod client;
 mod daemon;
+pub mod der;
 pub mod frames;
 mod http2;
 mod origin;
