@@ -367,7 +367,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("certificate = \"p-256.crt\"\nkey = \"p-256.key\"\nca = \"trust.p12\"", "trust.p12 is a PKCS#12 trust store, not PEM", "openssl pkcs12 -nokeys -in "),
     ("certificate = \"p-256.crt\"\nkey = \"p-256.key\"\nca = \"trust.jks\"", "trust.jks is a Java trust store, not PEM", "keytool -list -rfc -keystore "),
     ("certificate = \"p-256.crt\"\nkey = \"p-256.key\"\nca = \"p-256.key\"", "no certificate in DIR/p-256.key; it contains only: PRIVATE KEY", "CERTIFICATE blocks"),
-    ("certificate = \"p-256.crt\"\nkey = \"p-256.key\"\ncrl = \"version-1.crl\"", "version-1.crl is a version 1 CRL; version 2 is required", "openssl ca -gencrl -crlexts"),
     ("certificate = \"p-256.crt\"\nkey = \"p-256.key\"\ncrl = \"ca.crt\"", "no CRL in DIR/ca.crt; it contains only: CERTIFICATE", "X509 CRL blocks"),
     ("certificate = \"p-256.crt\"\nkey = \"p-256.key\"\ncrl = \"certificate.der\"", "certificate.der is a certificate in DER, not PEM", "openssl x509 -inform DER"),
     ("certificate = \"gone.crt\"\nkey = \"gone.key\"", "cannot read DIR/gone.crt", "the path"),
