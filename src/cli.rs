@@ -1,11 +1,15 @@
 //! The command line.
 
 pub mod fetch;
+pub mod source;
 pub mod store;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use source::SourceFlags;
 
 /// An mTLS forward proxy daemon: plain HTTP in, the right client certificate out.
 ///
@@ -18,6 +22,34 @@ pub struct Cli {
     /// What to do; nothing: say what to do first.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+impl Cli {
+    /// Parses a command line, and notes which values come from the environment.
+    ///
+    /// # Errors
+    ///
+    /// Returns the usage error, or the help that was asked for.
+    pub fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut cli =
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        if let (Some(source), Some((_, matches))) = (cli.source(), matches.subcommand()) {
+            source.note_origins(matches);
+        }
+        Ok(cli)
+    }
+
+    fn source(&mut self) -> Option<&mut SourceFlags> {
+        match self.command.as_mut()? {
+            Command::Run(run) => Some(&mut run.source),
+            Command::Check(check) => Some(&mut check.source),
+            Command::Probe(probe) => Some(&mut probe.source),
+            Command::Fetch(fetch) => Some(&mut fetch.source),
+            _ => None,
+        }
+    }
 }
 
 /// What to do.
@@ -60,41 +92,12 @@ at every certificate again (files that change are noticed without it).
 Exit codes: 0 ended by a signal; 1 something failed that may pass (a taken port, a file that is not
 there yet); 2 usage; 78 the configuration is wrong.")]
 pub struct Run {
-    /// The configuration file
-    #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// In place of a file: the origin, as in `https://api.example/v1`
-    #[arg(
-        long,
-        env = "MTLSD_TO",
-        value_name = "URL",
-        conflicts_with = "config",
-        requires = "cert"
-    )]
-    pub to: Option<String>,
-    /// With --to: the client certificate, a PEM chain with the leaf first
-    #[arg(long, env = "MTLSD_CERT", value_name = "FILE", requires = "to")]
-    pub cert: Option<PathBuf>,
-    /// With --to: its key, if not in the same file
-    #[arg(long, env = "MTLSD_KEY", value_name = "FILE", requires = "to")]
-    pub key: Option<PathBuf>,
-    /// With --to: whom to trust about the origin: "system", "mozilla", or a PEM bundle
-    #[arg(long, env = "MTLSD_CA", value_name = "CA", requires = "to")]
-    pub ca: Option<String>,
-    /// With --to: where to listen [default: localhost:8080]. Otherwise NAME=ADDRESS: where the
-    /// binding of this name listens; may be repeated
-    #[arg(long, env = "MTLSD_LISTEN", value_name = "[NAME=]ADDRESS")]
-    pub listen: Vec<String>,
-    /// Add the bindings of a Workers project: its wrangler.toml, wrangler.json or wrangler.jsonc.
-    /// Prints what to write into a workerd configuration
-    #[arg(long, value_name = "FILE", conflicts_with = "to")]
-    pub wrangler: Option<PathBuf>,
-    /// With --wrangler: the environment of the project
-    #[arg(short, long, value_name = "NAME", requires = "wrangler")]
-    pub env: Option<String>,
-    /// Where the store is
+    /// Where the configuration comes from
     #[command(flatten)]
-    pub store: store::StoreFlag,
+    pub source: SourceFlags,
+    /// Write TLS session keys to this file, for debugging: whoever reads it can decrypt the traffic
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Option<PathBuf>,
 }
 
 /// Makes everything it needs in a private temporary directory, and removes it at the end.
@@ -112,9 +115,9 @@ pub struct Demo {
     after_help = "Exit codes: 0 all is well; 1 a probe failed; 2 usage; 78 something is wrong, and what."
 )]
 pub struct Check {
-    /// The configuration file
-    #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Where the configuration comes from
+    #[command(flatten)]
+    pub source: SourceFlags,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -124,15 +127,6 @@ pub struct Check {
     /// Probe the origin of every binding, too
     #[arg(long)]
     pub probe: bool,
-    /// Add the bindings of a Workers project, as `run` does
-    #[arg(long, value_name = "FILE")]
-    pub wrangler: Option<PathBuf>,
-    /// With --wrangler: the environment of the project
-    #[arg(short, long, value_name = "NAME", requires = "wrangler")]
-    pub env: Option<String>,
-    /// Where the store is
-    #[command(flatten)]
-    pub store: store::StoreFlag,
 }
 
 /// Needs no running daemon. Fetches the URL once, and reads the beginning of the answer.
@@ -141,25 +135,19 @@ pub struct Check {
     after_help = "Exit codes: 0 the origin answers, and has nothing against the certificate; 1 it does not, and why; 2 usage; 78 the configuration is wrong."
 )]
 pub struct Probe {
-    /// The binding
-    pub binding: String,
-    /// A whole URL, or a path at the binding's origin [default: the origin itself]
+    /// Binding [default: the only one]
+    pub binding: Option<String>,
+    /// URL, or a path at the origin of the binding [default: the origin itself]
     pub url: Option<String>,
-    /// The configuration file
-    #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Where the configuration comes from
+    #[command(flatten)]
+    pub source: SourceFlags,
+    /// Write TLS session keys to this file, for debugging: whoever reads it can decrypt the traffic
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Add the bindings of a Workers project, as `run` does
-    #[arg(long, value_name = "FILE")]
-    pub wrangler: Option<PathBuf>,
-    /// With --wrangler: the environment of the project
-    #[arg(short, long, value_name = "NAME", requires = "wrangler")]
-    pub env: Option<String>,
-    /// Where the store is
-    #[command(flatten)]
-    pub store: store::StoreFlag,
 }
 
 /// Writes a commented configuration file with one binding.

@@ -16,7 +16,7 @@
 //! | 3 | [`proxy`], [`reload`], [`probe`] | answer one request; keep the identities fresh; go the way of a request step by step |
 //! | 2 | [`upstream`], [`diagnosis`] | the pool under one Generation, connecting, sending and retrying; why that failed, in words |
 //! | 1 | [`tls`], [`route`], [`head`], [`server`], [`watch`], [`store`], [`systemd`] | mechanism |
-//! | 0 | [`config`], [`log`], [`body`], [`lifecycle`], [`error`], [`printable`], [`sys`], [`terminal`], [`timestamp`] | vocabulary |
+//! | 0 | [`access`], [`config`], [`log`], [`body`], [`lifecycle`], [`error`], [`printable`], [`sys`], [`terminal`], [`timestamp`] | vocabulary |
 
 #[macro_use]
 pub mod terminal;
@@ -42,6 +42,7 @@ pub mod systemd;
 pub mod tls;
 pub mod watch;
 
+pub mod access;
 pub mod body;
 pub mod config;
 pub mod error;

@@ -1,15 +1,19 @@
 //! `mtlsd`: see the library for the map.
 
+use std::env;
 use std::process::ExitCode;
 
-use clap::Parser;
 use mtlsd::cli::{Cli, Command};
-use mtlsd::commands::{certificate, check, demo, fetch, init, probe, run, version, welcome};
+use mtlsd::commands::{certificate, check, demo, fetch, init, probe, run, usage, version, welcome};
 use mtlsd::terminal;
 
 fn main() -> ExitCode {
     terminal::start();
-    let exit = match Cli::parse().command {
+    let cli = match Cli::parse_from(env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error, env::args_os()).into(),
+    };
+    let exit = match cli.command {
         None => welcome::welcome(),
         Some(Command::Run(arguments)) => run::run(arguments),
         Some(Command::Demo(arguments)) => demo::demo(arguments),

@@ -343,7 +343,22 @@ fn mistakes_are_told_apart_by_their_exit_codes() {
         (
             2,
             &["b", "api.test"],
-            "mtlsd: `api.test` is neither a path nor an https:// URL\n",
+            "mtlsd: `api.test` is neither a path nor an https:// URL\n  help: for a URL write https://api.test, for a path write /api.test\n",
+        ),
+        (
+            2,
+            &["b", "v1/me"],
+            "mtlsd: `v1/me` is neither a path nor an https:// URL\n  help: a path begins with a slash: /v1/me\n",
+        ),
+        (
+            2,
+            &["/v1/me", "b"],
+            "mtlsd: `/v1/me` is not the name of a binding\n  help: the binding comes first: b /v1/me\n",
+        ),
+        (
+            2,
+            &["b"],
+            "mtlsd: no URL to fetch\n  help: write mtlsd fetch BINDING URL, for example mtlsd fetch payments /v1/me\n",
         ),
         (
             2,
@@ -474,3 +489,70 @@ fn what_was_written_until_a_reader_leaves_is_all_there_is() {
     let code = wait_for("its end", || child.try_wait().unwrap().ok_or("it runs"));
     assert_eq!(code.code(), Some(23));
 }
+
+/// What an origin's response says about certificates goes to stderr, and makes --fail end with 58.
+#[test]
+fn a_complaint_of_the_origin_is_explained() {
+    let ca = Ca::new();
+    let page = |status: &'static str, page: &'static str| {
+        move |_: &crate::support::Request, tls: &mut crate::support::Tls| {
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}",
+                page.len()
+            );
+            tls.write_all(head.as_bytes())?;
+            tls.flush()?;
+            Ok(Then::Keep)
+        }
+    };
+    for (origin, status, body, word) in [
+        (
+            Origin::with(&ca, page("400 Bad Request", NO_CERTIFICATE)),
+            400,
+            NO_CERTIFICATE,
+            "its page says that no certificate came",
+        ),
+        (
+            Origin::with(&ca, page("400 Bad Request", NOT_ACCEPTED)),
+            400,
+            NOT_ACCEPTED,
+            "its page says that the certificate is not accepted",
+        ),
+        (
+            Origin::with(&ca, page("496 None", "none")),
+            496,
+            "none",
+            "answered 496",
+        ),
+    ] {
+        let desk = Desk::of(&ca, &origin);
+        let plain = desk.run(&["b", "/"]);
+        let (code, said) = ended(&plain);
+        assert_eq!((code, text(&plain.stdout).as_str()), (0, body), "{said}");
+        assert!(
+            said.contains(word) && said.contains("next step: "),
+            "{status}: {said}"
+        );
+        let failing = desk.run(&["b", "/", "--fail"]);
+        let (code, said) = ended(&failing);
+        assert_eq!((code, text(&failing.stdout).as_str()), (58, ""), "{said}");
+        assert!(said.contains(word), "{status}: {said}");
+        assert_eq!(ended(&desk.run(&["b", "/", "-fs"])), (58, String::new()));
+        let (code, said) = ended(&desk.run(&["b", "/", "-sS"]));
+        assert_eq!((code, said.contains(word)), (0, true), "{said}");
+        // The field stays for whoever looks at heads.
+        let head = text(&desk.run(&["b", "/", "-i"]).stdout);
+        assert!(
+            head.contains("\r\nproxy-status: mtlsd; received-status="),
+            "{head}"
+        );
+    }
+    // A page about something else is none of ours.
+    let other = Origin::with(&ca, page("400 Bad Request", "no such thing"));
+    let desk = Desk::of(&ca, &other);
+    assert_eq!(ended(&desk.run(&["b", "/"])), (0, String::new()));
+    assert_eq!(ended(&desk.run(&["b", "/", "--fail"])).0, 22);
+}
+
+const NO_CERTIFICATE: &str = "<h1>400 No required SSL certificate was sent</h1>";
+const NOT_ACCEPTED: &str = "<h1>400 The SSL certificate error</h1>";

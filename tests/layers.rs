@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// The modules of each floor, from the ground up.
 const FLOORS: [&[&str]; 6] = [
     &[
+        "access",
         "body",
         "config",
         "error",
@@ -29,6 +30,7 @@ const FLOORS: [&[&str]; 6] = [
 
 /// Within a floor, who may use whom.
 const NEIGHBOURS: &[(&str, &str)] = &[
+    ("config", "access"),
     ("log", "config"),
     ("config", "printable"),
     ("log", "printable"),

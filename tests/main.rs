@@ -8,6 +8,7 @@ mod support;
 mod abuse;
 mod broken_responses;
 mod browsers;
+mod command_line;
 mod config_reload;
 mod documents;
 mod fetch;

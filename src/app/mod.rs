@@ -2,6 +2,7 @@
 
 mod announce;
 mod connections;
+mod examine;
 mod listeners;
 mod once;
 mod operator;
@@ -12,10 +13,12 @@ mod watched;
 mod worker;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::SystemTime;
 
+use crate::access::{self, Use};
 use crate::config::{Binding, Config, ConfigError, Draft, LogSettings, Mistake, Place};
 use crate::log;
 use crate::reload::{self, Reloader};
@@ -27,6 +30,7 @@ use listeners::{Listeners, Move};
 use operator::ConfigSource;
 use plan::{Plan, begin};
 
+pub use examine::{Examined, examine};
 pub use once::{Answer, Once, OnceError, SendError};
 
 /// A configuration whose files have all been opened, and that makes sense.
@@ -114,7 +118,8 @@ fn identities(
             }
             Err(errors) => errors,
         };
-        mistakes.extend(errors.iter().map(|error| mistake(binding, error)));
+        let path = draft.path();
+        mistakes.extend(errors.iter().map(|error| mistake(binding, error, path)));
     }
     for mistake in mistakes {
         draft.blame(mistake);
@@ -122,7 +127,8 @@ fn identities(
     Ok((draft.finish()?, reloaders))
 }
 
-fn mistake(binding: &Binding, error: &LoadError) -> Mistake {
+/// `config` is the configuration file; without one, paths are relative to the working directory.
+fn mistake(binding: &Binding, error: &LoadError, config: Option<&Path>) -> Mistake {
     if let Some(mistake) = not_stored(binding, error) {
         return mistake;
     }
@@ -136,13 +142,56 @@ fn mistake(binding: &Binding, error: &LoadError) -> Mistake {
     let cause =
         std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
     let mut mistake = Mistake::new(place.clone(), format!("{error}{cause}"));
-    if let Some(help) = error.help() {
+    if let Some(help) = unread(error, config).or_else(|| error.help()) {
         mistake = mistake.help(help);
     }
     match error.may_pass() {
         true => mistake.may_pass(),
         false => mistake,
     }
+}
+
+/// What to do about a file that cannot be read.
+fn unread(error: &LoadError, config: Option<&Path>) -> Option<String> {
+    let LoadError::Read {
+        input,
+        path,
+        source,
+    } = error
+    else {
+        return None;
+    };
+    if let Some(help) = access::help(path, Use::Read, source) {
+        return Some(help);
+    }
+    if path.is_dir() {
+        return Some(match input {
+            Input::Certificate => {
+                "this is a directory: name the file, or use `certificate_dir` in a configuration file"
+            }
+            _ => "this is a directory: name the file",
+        }
+        .to_owned());
+    }
+    if source.kind() != io::ErrorKind::NotFound || path.is_absolute() && config.is_none() {
+        return None;
+    }
+    let directory = match config {
+        Some(config) => config.parent().map(Path::to_owned),
+        None => std::env::current_dir().ok(),
+    }?;
+    let whose = match config {
+        Some(_) => "the directory of the configuration file",
+        None => "the working directory",
+    };
+    let shown = match directory.as_os_str().is_empty() || directory == Path::new(".") {
+        true => std::env::current_dir().unwrap_or(directory),
+        false => directory,
+    };
+    Some(format!(
+        "check the path; relative paths start at {whose}, {}",
+        shown.display()
+    ))
 }
 
 /// What is said when the certificate store lacks what the binding names.
@@ -172,6 +221,16 @@ pub struct App {
     loaded: Loaded,
     listeners: Listeners,
     open: Vec<(usize, Listener)>,
+}
+
+impl StartError {
+    /// What to do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Bind(error) => error.help(),
+            _ => None,
+        }
+    }
 }
 
 impl App {

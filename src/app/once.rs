@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
 use crate::config::{Binding, ConfigError, Draft, HostPrefix};
+use crate::diagnosis::Report;
 use crate::lifecycle::Drainer;
 use crate::proxy::{Current, Failed, From, Proxy, Service};
 use crate::reload::Reloader;
@@ -41,6 +42,15 @@ pub struct Answer {
     pub response: Response<Incoming>,
     /// Why it is mtlsd's own and not the origin's.
     pub failure: Option<Failed>,
+    /// What it says about certificates, where it is the origin's and complains about one.
+    pub complaint: Option<Report>,
+}
+
+/// What is known of a request beyond its answer.
+#[derive(Default)]
+struct Noted {
+    failure: Option<Failed>,
+    complaint: Option<Report>,
 }
 
 /// Why there is no such binding.
@@ -122,19 +132,21 @@ impl Once {
         for end in [&ours, &theirs] {
             end.set_nonblocking(true)?;
         }
-        let failure = self.serve(Socket::new(Accepted::Unix(theirs))?);
+        let noted = self.serve(Socket::new(Accepted::Unix(theirs))?);
         let ours = tokio::net::UnixStream::from_std(ours)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await?;
         tokio::task::spawn_local(connection);
         let response = sender.send_request(request).await?;
+        let Noted { failure, complaint } = noted.take();
         Ok(Answer {
             response,
-            failure: failure.take(),
+            failure,
+            complaint,
         })
     }
 
-    /// Serves what comes by `socket`. Where the failure of a request is put.
-    fn serve(&self, socket: Socket) -> Rc<RefCell<Option<Failed>>> {
+    /// Serves what comes by `socket`. Returns where what is known of a request is put.
+    fn serve(&self, socket: Socket) -> Rc<RefCell<Noted>> {
         let published = Published {
             generation: Arc::clone(self.reloader.current()),
             slots: Slots::new(self.binding.limits.connections.get(), 1),
@@ -151,8 +163,8 @@ impl Once {
             peer: None,
             tunnel: None,
         };
-        let failure = Rc::new(RefCell::default());
-        let noted = Rc::clone(&failure);
+        let known = Rc::new(RefCell::default());
+        let noted = Rc::clone(&known);
         let (drainer, drain) = Drainer::new();
         let terms = Terms {
             ends: Ends::default(),
@@ -165,14 +177,18 @@ impl Once {
                 let noted = Rc::clone(&noted);
                 async move {
                     let mut response = answer.await;
-                    noted.replace(response.extensions_mut().remove::<Failed>());
+                    let extensions = response.extensions_mut();
+                    noted.replace(Noted {
+                        failure: extensions.remove(),
+                        complaint: extensions.remove(),
+                    });
                     response
                 }
             })
             .await;
             drop(drainer);
         });
-        failure
+        known
     }
 }
 

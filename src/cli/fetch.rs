@@ -5,28 +5,32 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::store::StoreFlag;
+use super::source::SourceFlags;
 
 /// Makes one request through a binding, as a client of a running mtlsd would, and prints the answer.
 #[derive(Args, Debug)]
+#[command(override_usage = "mtlsd fetch [OPTIONS] [BINDING] <URL>")]
 #[command(after_help = "\
 Examples:
   mtlsd fetch payments /v1/me                a path, where the binding has an `origin`
   mtlsd fetch MY_CERT https://a.example/     a whole URL, which the binding must be allowed to reach
+  mtlsd fetch /v1/me --to https://a.example --cert client.pem
+                                             no file; the binding is called `default`
   mtlsd fetch payments /v1/pay -d @order.json -H 'Content-Type: application/json' --fail
 
 Exit codes: 0 an answer came; 2 usage; 78 the configuration is wrong, or does not let the binding
 reach that origin; and as curl's: 6 no address; 7 no connection; 18 the answer broke off; 22 --fail,
 and 400 or above; 23 cannot write; 26 cannot read; 28 too slow; 35 the TLS handshake failed; 52 no
-answer came; 56 what came is no answer; 58 the origin refuses the client certificate; 60 the
+answer came; 56 what came is no answer; 58 the origin rejects the client
+certificate, or says in its response that it lacks one (--fail); 60 the
 origin's certificate is not to be believed.")]
 pub struct Fetch {
-    /// The binding whose certificate to present
+    /// Binding whose certificate to present [default: the only one]
     #[arg(value_name = "BINDING")]
-    pub binding: String,
-    /// A whole URL, or a path of the binding's origin
+    pub binding: Option<String>,
+    /// URL, or a path at the origin of the binding
     #[arg(value_name = "URL")]
-    pub url: String,
+    pub url: Option<String>,
     /// The method [default: GET, or POST with --data]
     #[arg(short = 'X', long, value_name = "METHOD")]
     pub request: Option<String>,
@@ -57,18 +61,12 @@ pub struct Fetch {
     /// The longest that all of it may take
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub max_time: Option<Duration>,
-    /// The configuration file
-    #[arg(short, long, env = "MTLSD_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Add the bindings of a Workers project, as `run` does
-    #[arg(long, value_name = "FILE")]
-    pub wrangler: Option<PathBuf>,
-    /// With --wrangler: the environment of the project
-    #[arg(short, long, value_name = "NAME", requires = "wrangler")]
-    pub env: Option<String>,
-    /// Where the store is
+    /// Where the configuration comes from
     #[command(flatten)]
-    pub store: StoreFlag,
+    pub source: SourceFlags,
+    /// Write TLS session keys to this file, for debugging: whoever reads it can decrypt the traffic
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

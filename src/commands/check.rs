@@ -4,25 +4,27 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::app::{self, Loaded, Validity};
+use crate::app::{self, Examined};
 use crate::cli::Check;
-use crate::config::{Binding, ConfigError};
-use crate::printable;
+use crate::config::{Binding, ConfigError, Finding, Severity, SourceText};
 use crate::probe::Verdict;
+use crate::reload::Reloader;
 use crate::terminal;
 use crate::timestamp::rfc3339;
 
-use super::Exit;
-use super::given::given;
-use super::probe::verdict;
+use super::given::{Named, given, named};
+use super::probe::verdicts;
+use super::{Exit, print_json};
 
 /// What `--json` prints; its shape is an interface.
 #[derive(Serialize)]
 struct Report {
     ok: bool,
-    config: String,
+    /// The file; `None` where flags or variables took its place.
+    config: Option<String>,
+    findings: Vec<Finding>,
+    /// Those that are in order.
     bindings: Vec<Checked>,
-    mistakes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -45,90 +47,130 @@ struct Checked {
     probe: Option<Verdict>,
 }
 
-/// Reads the configuration and opens every file it names. Anything wrong is exit code 78, also
-/// what a running daemon would wait for: whoever asks wants to know now.
+/// Reads the configuration, opens every file it names, and tries every address. Anything wrong is
+/// exit code 78, also what a running daemon would wait for: whoever asks wants to know now.
 pub fn check(arguments: &Check) -> Exit {
-    let given = match given(
-        arguments.config.as_deref(),
-        arguments.wrangler.clone(),
-        arguments.env.clone(),
-        &arguments.store,
-    ) {
+    let mut report = Report {
+        ok: false,
+        config: None,
+        findings: Vec::new(),
+        bindings: Vec::new(),
+    };
+    let given = match given(&arguments.source) {
         Ok(given) => given,
         Err(error) => {
-            return fail(
-                arguments,
-                "",
-                vec![error.to_string()],
-                &printable::escape(&format!("mtlsd: {error}")),
-            );
+            report.findings.push(error.finding());
+            return fail(arguments, &report, &error.text(), error.exit());
         }
     };
-    let wrangler = given.wrangler.as_ref().map(|project| &project.file);
-    let path = given.file.as_ref().or(wrangler);
-    let shown = path.map_or(String::new(), |path| path.display().to_string());
-    match given
-        .read()
-        .and_then(|draft| app::load(draft, Validity::Demanded))
-    {
-        Ok(loaded) => succeed(arguments, &shown, &loaded),
-        Err(error) => fail(arguments, &shown, messages(&error), &error.render()),
-    }
+    let Named { shown, path } = named(&given);
+    report.config = path;
+    let examined = match given.read() {
+        Ok(draft) => {
+            let source = draft.source();
+            (source, app::examine(draft))
+        }
+        Err(error) => {
+            report.findings = error.findings();
+            return fail(arguments, &report, &error.render(), Exit::Config);
+        }
+    };
+    conclude(arguments, &shown, report, examined)
 }
 
-fn messages(error: &ConfigError) -> Vec<String> {
-    error.messages().map(ToOwned::to_owned).collect()
-}
-
-fn succeed(arguments: &Check, path: &str, loaded: &Loaded) -> Exit {
-    let mut bindings: Vec<_> = checked(loaded).collect();
+fn conclude(
+    arguments: &Check,
+    shown: &str,
+    mut report: Report,
+    (source, examined): (SourceText, Examined),
+) -> Exit {
+    let Examined {
+        bindings,
+        error,
+        mut warnings,
+    } = examined;
+    report.bindings = checked(&bindings);
+    report.findings = error.as_ref().map_or(Vec::new(), ConfigError::findings);
     if arguments.probe {
-        let all = loaded.config.bindings.iter().zip(&loaded.reloaders);
-        for ((binding, reloader), checked) in all.zip(&mut bindings) {
-            // Where an `allow` alone says what may be reached, there is nothing to try.
-            if binding.origin.is_some() {
-                checked.probe = Some(verdict(binding, reloader.current()));
+        // Beside a mistake nobody reads how the probes go.
+        let shows_progress = !arguments.json && !arguments.quiet && error.is_none();
+        for (at, verdict) in verdicts(&bindings, shows_progress) {
+            if !verdict.ok {
+                let finding = failed_probe(&source, &bindings[at].0, &verdict);
+                report.findings.push(finding);
             }
+            report.bindings[at].probe = Some(verdict);
         }
     }
-    let failed = |checked: &Checked| checked.probe.as_ref().is_some_and(|probe| !probe.ok);
-    let ok = !bindings.iter().any(failed);
-    if arguments.json {
-        print(&Report {
-            ok,
-            config: path.to_owned(),
-            bindings,
-            mistakes: Vec::new(),
-        });
-    } else if !ok || !arguments.quiet {
-        match ok {
-            true => println!("{path}: all is well"),
-            false => println!("{path}: the configuration is right, and an origin cannot be used"),
-        }
-        for binding in bindings {
-            println!(
-                "  {}: {} -> {}, {}, valid until {} ({} days)",
-                binding.name,
-                match binding.listen.is_empty() {
-                    true => "shared listener".to_owned(),
-                    false => binding.listen.join(" "),
-                },
-                binding.leads_to,
-                binding.subject,
-                binding.not_after,
-                binding.days_left,
-            );
-            for remark in &binding.remarks {
-                println!("    note: {remark}");
-            }
-            if let Some(probe) = &binding.probe {
-                print_verdict(probe);
-            }
-        }
+    report.ok = report.findings.is_empty();
+    let notes = warnings.clone();
+    report.findings.append(&mut warnings);
+    if let Some(error) = error {
+        return fail(arguments, &report, &error.render(), Exit::Config);
     }
-    match ok {
+    let exit = match report.ok {
         true => Exit::Success,
         false => Exit::Failure,
+    };
+    if arguments.json {
+        print_json(&report);
+    } else if !report.ok || !arguments.quiet {
+        print(shown, &report, &notes);
+    }
+    exit
+}
+
+fn failed_probe(source: &SourceText, binding: &Binding, verdict: &Verdict) -> Finding {
+    let help = &verdict.report.next_step;
+    Finding {
+        key: Some(format!("bindings.{}.origin", binding.name)),
+        ..source.finding(
+            Severity::Error,
+            &binding.places.server_name,
+            format!("binding {}: {}", binding.name, verdict.report.detail),
+            (!help.is_empty()).then(|| help.clone()),
+        )
+    }
+}
+
+fn print(shown: &str, report: &Report, notes: &[Finding]) {
+    match report.ok {
+        true => println!("{shown}: all is well"),
+        false => println!("{shown}: the configuration is valid, but an origin cannot be used"),
+    }
+    for binding in &report.bindings {
+        println!(
+            "  {}: {} -> {}, {}, valid until {} ({} days)",
+            binding.name,
+            match binding.listen.is_empty() {
+                true => "shared listener".to_owned(),
+                false => binding.listen.join(" "),
+            },
+            binding.leads_to,
+            binding.subject,
+            binding.not_after,
+            binding.days_left,
+        );
+        for remark in &binding.remarks {
+            println!("    note: {remark}");
+        }
+        if let Some(probe) = &binding.probe {
+            print_verdict(probe);
+        }
+    }
+    let remarks: Vec<_> = report
+        .bindings
+        .iter()
+        .flat_map(|one| &one.remarks)
+        .collect();
+    for note in notes
+        .iter()
+        .filter(|note| !remarks.contains(&&note.message))
+    {
+        println!("  note: {}", note.message);
+        if let Some(help) = &note.help {
+            println!("    help: {help}");
+        }
     }
 }
 
@@ -140,45 +182,36 @@ fn print_verdict(probe: &Verdict) {
     }
 }
 
-fn fail(arguments: &Check, path: &str, mistakes: Vec<String>, text: &str) -> Exit {
+fn fail(arguments: &Check, report: &Report, text: &str, exit: Exit) -> Exit {
     match arguments.json {
-        true => print(&Report {
-            ok: false,
-            config: path.to_owned(),
-            bindings: Vec::new(),
-            mistakes,
-        }),
+        true => print_json(report),
         false => terminal::eprint_styled(text),
     }
-    Exit::Config
+    exit
 }
 
-fn checked(loaded: &Loaded) -> impl Iterator<Item = Checked> {
+fn checked(bindings: &[(Binding, Reloader)]) -> Vec<Checked> {
     let now = SystemTime::now();
-    loaded
-        .config
-        .bindings
-        .iter()
-        .zip(&loaded.reloaders)
-        .map(move |(binding, reloader)| {
-            let leaf = reloader.current().identity().leaf();
-            let left = leaf.not_after.duration_since(now).unwrap_or_default();
-            let remarks = reloader.current().remarks(now);
-            Checked {
-                name: binding.name.to_string(),
-                listen: binding.listen.iter().map(ToString::to_string).collect(),
-                origin: binding.origin.as_ref().map(ToString::to_string),
-                leads_to: leads_to(binding),
-                subject: leaf.subject.clone(),
-                issuer: leaf.issuer.clone(),
-                serial: leaf.serial.clone(),
-                not_before: rfc3339(leaf.not_before).to_string(),
-                not_after: rfc3339(leaf.not_after).to_string(),
-                days_left: left.as_secs() / (24 * 3600),
-                remarks: remarks.iter().map(ToString::to_string).collect(),
-                probe: None,
-            }
-        })
+    let checked = |(binding, reloader): &(Binding, Reloader)| {
+        let leaf = reloader.current().identity().leaf();
+        let left = leaf.not_after.duration_since(now).unwrap_or_default();
+        let remarks = reloader.current().remarks(now);
+        Checked {
+            name: binding.name.to_string(),
+            listen: binding.listen.iter().map(ToString::to_string).collect(),
+            origin: binding.origin.as_ref().map(ToString::to_string),
+            leads_to: leads_to(binding),
+            subject: leaf.subject.clone(),
+            issuer: leaf.issuer.clone(),
+            serial: leaf.serial.clone(),
+            not_before: rfc3339(leaf.not_before).to_string(),
+            not_after: rfc3339(leaf.not_after).to_string(),
+            days_left: left.as_secs() / (24 * 3600),
+            remarks: remarks.iter().map(ToString::to_string).collect(),
+            probe: None,
+        }
+    };
+    bindings.iter().map(checked).collect()
 }
 
 /// The origin, which paths go to; where there is none, what a whole URL may name.
@@ -188,11 +221,4 @@ fn leads_to(binding: &Binding) -> String {
     }
     let allowed: Vec<_> = binding.allow.iter().map(ToString::to_string).collect();
     allowed.join(", ")
-}
-
-fn print(report: &Report) {
-    match serde_json::to_string_pretty(report) {
-        Ok(text) => println!("{text}"),
-        Err(error) => eprintln!("mtlsd: cannot print the report: {error}"),
-    }
 }

@@ -17,8 +17,10 @@ use crate::app::{Answer, Once, OnceError};
 use crate::cli::fetch::Fetch;
 use crate::proxy::Failed;
 
-use super::Exit;
 use super::given::given;
+use super::target::Target;
+use super::usage::UsageError;
+use super::{Exit, keylog};
 use failure::FetchError;
 use upload::{Failure, Upload};
 
@@ -38,8 +40,16 @@ pub fn fetch(mut arguments: Fetch) -> Exit {
 
 fn run(arguments: &mut Fetch, speaks: bool) -> Result<(), FetchError> {
     let broken = Failure::default();
-    let head = head(arguments)?;
-    let once = load(arguments)?;
+    let target = Target::new(arguments.binding.as_deref(), arguments.url.as_deref())?;
+    let Some(url) = &target.url else {
+        return Err(UsageError::new(
+            "no URL to fetch",
+            "write mtlsd fetch BINDING URL, for example mtlsd fetch payments /v1/me",
+        )
+        .into());
+    };
+    let head = head(arguments, url)?;
+    let once = load(arguments, &target, speaks)?;
     if let Some(complaint) = once.complaint().filter(|_| speaks) {
         eprintln!("mtlsd: {complaint}; it is presented all the same");
     }
@@ -51,7 +61,7 @@ fn run(arguments: &mut Fetch, speaks: bool) -> Result<(), FetchError> {
         .map_err(FetchError::Runtime)?;
     let request = head.map(|()| body);
     let done = runtime.block_on(async {
-        let fetching = exchange(&once, request, arguments);
+        let fetching = exchange(&once, request, arguments, speaks);
         match arguments.max_time {
             Some(longest) => tokio::time::timeout(longest, fetching)
                 .await
@@ -67,38 +77,47 @@ fn run(arguments: &mut Fetch, speaks: bool) -> Result<(), FetchError> {
     }
 }
 
-fn load(arguments: &Fetch) -> Result<Once, FetchError> {
-    let given = given(
-        arguments.config.as_deref(),
-        arguments.wrangler.clone(),
-        arguments.env.clone(),
-        &arguments.store,
-    )?;
+fn load(arguments: &Fetch, target: &Target, speaks: bool) -> Result<Once, FetchError> {
+    let given = given(&arguments.source)?;
+    keylog::start(arguments.keylog.as_deref(), speaks)?;
     let draft = given.read().map_err(OnceError::from)?;
-    Ok(Once::load(draft, &arguments.binding)?)
+    let name = target.binding(&draft)?;
+    Ok(Once::load(draft, &name)?)
 }
 
 async fn exchange(
     once: &Once,
     request: Request<Upload>,
     arguments: &Fetch,
+    speaks: bool,
 ) -> Result<(), FetchError> {
-    let Answer { response, failure } = once.send(request).await?;
+    let Answer {
+        response,
+        failure,
+        complaint,
+    } = once.send(request).await?;
     if let Some(failure) = failure {
         return Err(explained(failure, response.into_body()).await);
     }
     let failed = arguments.fail && response.status().as_u16() >= 400;
+    if let Some(complaint) = complaint.as_ref().filter(|_| speaks) {
+        eprintln!("{}", complaint.to_string().trim_end());
+    }
+    let failure = || match &complaint {
+        Some(_) => FetchError::Complaint,
+        None => FetchError::Status(response.status()),
+    };
     let with_head = arguments.include || arguments.head;
     // A file that is there already is not emptied for nothing.
     if failed && !with_head {
-        return Err(FetchError::Status(response.status()));
+        return Err(failure());
     }
     let mut output = Output::open(arguments.output.as_deref())?;
     if with_head {
         output.write(&head_text(&response))?;
     }
     match failed {
-        true => Err(FetchError::Status(response.status())),
+        true => Err(failure()),
         false => pass_on(response.into_body(), &mut output).await,
     }
 }
@@ -172,10 +191,10 @@ fn head_text(response: &Response<Incoming>) -> Vec<u8> {
 }
 
 /// The request's head.
-fn head(arguments: &Fetch) -> Result<Request<()>, FetchError> {
+fn head(arguments: &Fetch, url: &str) -> Result<Request<()>, FetchError> {
     let mut request = Request::new(());
     *request.method_mut() = method(arguments)?;
-    *request.uri_mut() = uri(&arguments.url)?;
+    *request.uri_mut() = uri(url)?;
     let is_path = request.uri().authority().is_none();
     let headers = request.headers_mut();
     for field in &arguments.header {
@@ -242,5 +261,5 @@ fn header_field(text: &str) -> Result<(HeaderName, HeaderValue), FetchError> {
 }
 
 fn usage(message: String) -> FetchError {
-    FetchError::Usage(message)
+    UsageError::bare(message).into()
 }

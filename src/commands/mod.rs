@@ -6,18 +6,26 @@ pub mod demo;
 pub mod fetch;
 mod given;
 pub mod init;
+mod keylog;
 pub mod probe;
 pub mod run;
+mod target;
+pub mod usage;
 pub mod version;
 pub mod welcome;
 mod workerd;
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+use serde::Serialize;
 
 use crate::app::StartError;
 use crate::config::ConfigError;
-use crate::terminal;
+use crate::{printable, terminal};
+
+use given::GivenError;
 
 /// How the process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,15 +54,35 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Prints a report to stdout, as JSON that no terminal breaks or obeys.
+fn print_json(report: &impl Serialize) {
+    let text = match serde_json::to_string_pretty(report) {
+        Ok(text) => text,
+        Err(error) => return eprintln!("mtlsd: cannot print the report: {error}"),
+    };
+    let text = printable::escape_json(&text);
+    // The exit code says more than a reader who has gone away would.
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
 /// Prints why the daemon does not run, and says how the process ends because of it.
 fn report(error: &StartError) -> Exit {
     match error {
         StartError::Config(error) => report_config(error),
         error => {
             eprintln!("mtlsd: {}", chain(error));
+            if let Some(help) = error.help() {
+                eprintln!("  help: {help}");
+            }
             Exit::Failure
         }
     }
+}
+
+/// Prints why there is no configuration, and says how the process ends because of it.
+fn refuse(error: &GivenError) -> Exit {
+    terminal::eprint_styled(&error.text());
+    error.exit()
 }
 
 fn report_config(error: &ConfigError) -> Exit {

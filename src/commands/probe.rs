@@ -1,63 +1,63 @@
 //! `mtlsd probe`.
 
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 use tokio::runtime::{Builder, LocalOptions};
 
 use crate::app::{Once, OnceError};
 use crate::cli;
-use crate::config::Binding;
+use crate::config::{Binding, ConfigError, Finding};
 use crate::diagnosis::{Evidence, Report};
 use crate::error::ForwardError;
 use crate::probe::{Probe, Step, Verdict};
+use crate::reload::Reloader;
+use crate::terminal;
 use crate::tls::Generation;
 
-use super::given::given;
-use super::{Exit, report_config};
+use super::given::{GivenError, given};
+use super::target::Target;
+use super::usage::UsageError;
+use super::{Exit, keylog};
 
 /// What `--json` prints; its shape is an interface.
 #[derive(Serialize)]
 struct Probed {
-    binding: String,
-    url: String,
+    ok: bool,
+    findings: Vec<Finding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binding: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
     steps: Vec<Step>,
-    verdict: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<Verdict>,
+}
+
+/// Why there is nothing to probe.
+enum Refusal {
+    Given(GivenError),
+    Config(ConfigError),
+    Usage(UsageError),
 }
 
 /// Goes the way of one request, and prints what each step met.
 pub fn probe(arguments: &cli::Probe) -> Exit {
-    let given = match given(
-        arguments.config.as_deref(),
-        arguments.wrangler.clone(),
-        arguments.env.clone(),
-        &arguments.store,
-    ) {
-        Ok(given) => given,
-        Err(error) => {
-            eprintln!("mtlsd: {error}");
-            return Exit::Config;
-        }
-    };
-    let once = match given.read().map_err(OnceError::from) {
-        Ok(draft) => Once::load(draft, &arguments.binding),
-        Err(error) => Err(error),
-    };
-    let once = match once {
-        Ok(once) => once,
-        Err(OnceError::Config(error)) => return report_config(&error),
-        Err(error) => {
-            eprintln!("mtlsd: {error}");
-            return Exit::Usage;
-        }
+    let (once, url) = match load(arguments) {
+        Ok(loaded) => loaded,
+        Err(refusal) => return refuse(arguments.json, refusal),
     };
     let (binding, generation) = (once.binding(), once.generation());
-    let probe = match Probe::new(binding, generation, arguments.url.as_deref()) {
+    let probe = match Probe::new(binding, generation, url.as_deref()) {
         Ok(probe) => probe,
         Err(error) => {
-            eprintln!("mtlsd: {error}");
-            return Exit::Usage;
+            return refuse(
+                arguments.json,
+                Refusal::Usage(UsageError::bare(error.to_string())),
+            );
         }
     };
     match arguments.json {
@@ -66,8 +66,99 @@ pub fn probe(arguments: &cli::Probe) -> Exit {
     }
 }
 
+/// The binding, and what to fetch.
+fn load(arguments: &cli::Probe) -> Result<(Once, Option<String>), Refusal> {
+    let target = Target::new(arguments.binding.as_deref(), arguments.url.as_deref())
+        .map_err(Refusal::Usage)?;
+    let given = given(&arguments.source).map_err(Refusal::Given)?;
+    keylog::start(arguments.keylog.as_deref(), true).map_err(Refusal::Usage)?;
+    let draft = given.read().map_err(Refusal::Config)?;
+    let name = target.binding(&draft).map_err(Refusal::Usage)?;
+    let once = Once::load(draft, &name).map_err(|error| match error {
+        OnceError::Config(error) => Refusal::Config(error),
+        error => Refusal::Usage(UsageError::bare(error.to_string())),
+    })?;
+    Ok((once, target.url))
+}
+
+fn refuse(json: bool, refusal: Refusal) -> Exit {
+    let (findings, text, exit) = match refusal {
+        Refusal::Given(error) => (vec![error.finding()], error.text(), error.exit()),
+        Refusal::Usage(error) => (vec![error.finding()], error.text(), Exit::Usage),
+        Refusal::Config(error) => (
+            error.findings(),
+            error.render(),
+            match error.may_pass() {
+                true => Exit::Failure,
+                false => Exit::Config,
+            },
+        ),
+    };
+    match json {
+        true => super::print_json(&Probed {
+            ok: false,
+            findings,
+            binding: None,
+            url: None,
+            steps: Vec::new(),
+            verdict: None,
+        }),
+        false => terminal::eprint_styled(&text),
+    }
+    exit
+}
+
+/// What probes of the origins come to, side by side, by the number of their binding. Where an
+/// `allow` alone says what may be reached, there is nothing to try. With `shows_progress`, each
+/// prints a line when it begins and when it ends.
+pub fn verdicts(bindings: &[(Binding, Reloader)], shows_progress: bool) -> Vec<(usize, Verdict)> {
+    let all = bindings.iter().enumerate();
+    let todo: Vec<_> = all
+        .filter(|(_, (binding, _))| binding.origin.is_some())
+        .collect();
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..todo.len().min(MOST_AT_ONCE) {
+            scope.spawn(|| {
+                while let Some((at, (binding, reloader))) = todo.get(next.fetch_add(1, Relaxed)) {
+                    let verdict = match shows_progress {
+                        true => watched(binding, reloader),
+                        false => verdict(binding, reloader.current()),
+                    };
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.push((*at, verdict));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(at, _)| *at);
+    done
+}
+
+fn watched(binding: &Binding, reloader: &Reloader) -> Verdict {
+    let origin = binding
+        .origin
+        .as_ref()
+        .map_or(String::new(), ToString::to_string);
+    println!("probing {}: {origin}", binding.name);
+    let began = Instant::now();
+    let verdict = verdict(binding, reloader.current());
+    let outcome = match verdict.ok {
+        true => "ok",
+        false => "failed",
+    };
+    let took = began.elapsed().as_millis();
+    println!("probed {}: {outcome}, {took} ms", binding.name);
+    verdict
+}
+
+/// Probes that run at the same time.
+const MOST_AT_ONCE: usize = 16;
+
 /// What a probe of the binding's origin comes to.
-pub fn verdict(binding: &Binding, generation: &Arc<Generation>) -> Verdict {
+fn verdict(binding: &Binding, generation: &Arc<Generation>) -> Verdict {
     match Probe::new(binding, generation, None) {
         Ok(probe) => run(&probe, &mut |_| {}),
         Err(error) => unreached(&error, binding),
@@ -94,16 +185,25 @@ fn print_json(binding: &Binding, probe: &Probe<'_>) -> Exit {
     let mut steps = Vec::new();
     let verdict = run(probe, &mut |step| steps.push(step));
     let exit = exit(&verdict);
-    let probed = Probed {
-        binding: binding.name.to_string(),
-        url: probe.url(),
-        steps,
-        verdict,
+    let finding = |report: &Report| {
+        let help = Some(report.next_step.clone()).filter(|help| !help.is_empty());
+        Finding {
+            key: Some(format!("bindings.{}", binding.name)),
+            ..Finding::error(&*report.detail, help)
+        }
     };
-    match serde_json::to_string_pretty(&probed) {
-        Ok(text) => println!("{text}"),
-        Err(error) => eprintln!("mtlsd: cannot print the report: {error}"),
-    }
+    let findings = match verdict.ok {
+        true => Vec::new(),
+        false => vec![finding(&verdict.report)],
+    };
+    super::print_json(&Probed {
+        ok: verdict.ok,
+        findings,
+        binding: Some(binding.name.to_string()),
+        url: Some(probe.url()),
+        steps,
+        verdict: Some(verdict),
+    });
     exit
 }
 

@@ -58,13 +58,14 @@ pub fn binding(
     }
     section.refuse_empty("listen");
     section.refuse_empty("host");
-    if !section.has("listen") && !shared && grant.is_none() {
+    if !section.has_or_means("listen") && !shared && grant.is_none() {
         section.mistake(
             Mistake::new(place.clone(), format!("`{written}` has no way in"))
                 .help("give it a `listen` such as \"localhost:8001\", or give the file a shared `listen` at its top"),
         );
     }
-    let has_origin = section.has("origin");
+    let has_origin = section.has_or_means("origin");
+    let may_be_exposed = section.has_or_means("expose") && !section.has("expose");
     let listen = section.list("listen", |text| Listen::parse(text, directory));
     let listen = listen.unwrap_or_else(|| grant.map(own_port).into_iter().collect());
     let hosts = section.list("host", |text| {
@@ -91,14 +92,21 @@ pub fn binding(
             ),
         );
     }
+    let means_allow = section.has_or_means("allow");
     let mut settings = Settings::read(&mut section, roots).or(base);
     if grant.is_some() && settings.allow.is_none() {
         settings.allow = Some(grant::anywhere(&place));
         settings.names_any = true;
     }
+    if roots.expose {
+        settings.expose = Some(Found {
+            value: true,
+            place: place.clone(),
+        });
+    }
     let exposed = settings.expose.as_ref().is_some_and(|expose| expose.value);
-    exposure(&mut section, &listen, exposed);
-    if !has_origin && !settings.names_any {
+    exposure(&mut section, &listen, exposed || may_be_exposed);
+    if !has_origin && !settings.names_any && !means_allow {
         section.mistake(
             Mistake::new(place.clone(), format!("`{written}` leads nowhere"))
                 .help("add `origin`, the https:// URL its requests go to"),
@@ -177,6 +185,11 @@ fn whole(
             password: identity.password,
             ca,
             crl: crl.unwrap_or_default(),
+            listen: read
+                .listen
+                .iter()
+                .map(|found| found.place.clone())
+                .collect(),
             server_name: place_of_the_name.cloned().unwrap_or_default(),
         },
         server_name: server_name.map(|found| found.value),
@@ -214,6 +227,9 @@ impl From<Stored> for Identity {
 /// `None` when there was a mistake; it has been reported.
 fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) -> Option<Identity> {
     let path = |text: &str| file(text, directory);
+    let misspelt = ["certificate", "certificate_dir", "certificate_id"]
+        .iter()
+        .any(|key| !section.has(key) && section.has_or_means(key));
     let written = ["certificate", "key", "certificate_dir"].map(|key| section.has(key));
     let certificate = section.parse("certificate", path);
     let key = section.parse("key", path);
@@ -233,7 +249,7 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
         );
         return None;
     }
-    if written != [certificate.is_some(), key.is_some(), folder.is_some()] {
+    if misspelt || written != [certificate.is_some(), key.is_some(), folder.is_some()] {
         // One of them was not understood, so nothing can be said about what is missing.
         return None;
     }

@@ -28,12 +28,18 @@ pub enum FindError {
 /// When there is no such file.
 pub fn find(named: Option<&Path>) -> Result<PathBuf, FindError> {
     match named {
-        Some(path) if path.exists() => Ok(path.to_owned()),
+        Some(path) if may_exist(path) => Ok(path.to_owned()),
         Some(path) => Err(FindError::Missing(path.to_owned())),
         None => PLACES
             .iter()
             .map(PathBuf::from)
-            .find(|path| path.exists())
+            .find(|path| may_exist(path))
             .ok_or(FindError::Nowhere),
     }
+}
+
+/// Whether there is something to read, or something that keeps us from knowing: reading it says
+/// what that is.
+fn may_exist(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
 }

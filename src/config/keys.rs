@@ -89,12 +89,21 @@ pub fn meant(key: &str, value: &DeValue<'_>, known: &[&'static str]) -> Option<S
         return Some(format!("`{key}` belongs {home}"));
     }
     if let Some(near) = nearest(key, known) {
-        return Some(format!("did you mean `{near}`?"));
+        return Some(did_you_mean(near));
     }
     let is_binding = value
         .as_table()
         .is_some_and(|table| OWN.iter().any(|own| table.contains_key(*own)));
     is_binding.then(|| format!("a binding is written [bindings.{key}]"))
+}
+
+/// Whether `written`, which is none of `known`, was probably meant to be `key`.
+pub fn stands_for(written: &str, value: &DeValue<'_>, known: &[&'static str], key: &str) -> bool {
+    meant(written, value, known).is_some_and(|help| help == did_you_mean(key))
+}
+
+fn did_you_mean(key: &str) -> String {
+    format!("did you mean `{key}`?")
 }
 
 // Where `key` belongs, when there is such a key.

@@ -25,7 +25,14 @@ impl Listen {
             if path.is_empty() {
                 return Err("`unix:` needs a path behind it".to_owned());
             }
-            return Ok(Self::Unix(directory.join(path)));
+            let path = directory.join(path);
+            let length = path.as_os_str().len();
+            return match length > LONGEST_PATH {
+                true => Err(format!(
+                    "the path has {length} bytes; a unix socket address holds at most {LONGEST_PATH}"
+                )),
+                false => Ok(Self::Unix(path)),
+            };
         }
         if text.starts_with("systemd:") {
             return Err("socket activation is not part of this version".to_owned());
@@ -91,6 +98,9 @@ impl fmt::Display for Listen {
         }
     }
 }
+
+/// The `sun_path` of unix(7), but for the byte that ends it.
+const LONGEST_PATH: usize = 107;
 
 fn has_no_port(text: &str) -> bool {
     let bare = text

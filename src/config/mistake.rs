@@ -10,6 +10,8 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use crate::printable;
 use crate::terminal;
 
+use crate::access::{self, Use};
+
 use super::finding::{Finding, Severity, SourceText};
 
 /// Where in the file something stands, in bytes; nowhere when it came from the command line.
@@ -99,6 +101,7 @@ impl ConfigError {
     pub fn unreadable(path: PathBuf, error: &io::Error) -> Self {
         let message = format!("cannot read {}: {error}", path.display());
         let mut mistake = Mistake::new(Place::default(), message);
+        mistake.help = access::help(&path, Use::Read, error);
         mistake.waits = error.kind() == io::ErrorKind::PermissionDenied;
         Self::new(Some(path), String::new(), vec![mistake])
     }

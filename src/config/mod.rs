@@ -17,6 +17,7 @@ mod listen;
 mod mistake;
 mod name;
 mod origin;
+mod overrides;
 mod read;
 mod roots;
 mod section;
@@ -36,13 +37,15 @@ use http::HeaderValue;
 pub use authority::{Authority, AuthorityRef, HTTPS};
 pub use find::{FindError, find};
 pub use finding::{Finding, Severity, SourceText};
-pub use flags::Flags;
+pub use flags::{Flags, Word};
 pub use listen::Listen;
 pub use mistake::{ConfigError, Mistake, Place};
 pub use name::{BindingName, HostPrefix};
 pub use origin::{Allowed, Domain, Origin};
+pub use overrides::{FORMATS, LEVELS, Overrides};
 pub use read::Draft;
 pub use roots::{Given, Texts};
+pub use section::nearest;
 pub use stored::{CertificateId, StorePath};
 pub use tls::{Pin, SubjectName, TlsPolicy, TlsVersion};
 pub use upgrade::UpgradeProtocol;
@@ -67,6 +70,8 @@ pub struct Config {
 pub struct SharedListener {
     /// The addresses.
     pub listen: Vec<Listen>,
+    /// Where in the file they are written, in the same order.
+    pub places: Vec<Place>,
     /// How long clients may take.
     pub patience: ClientPatience,
     /// Bytes of a request's head.
@@ -313,4 +318,6 @@ pub struct Places {
     pub crl: Place,
     /// `server_name`, or `origin`.
     pub server_name: Place,
+    /// The addresses, in the order of `Binding::listen`; none where they are not in the file.
+    pub listen: Vec<Place>,
 }

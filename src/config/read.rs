@@ -10,12 +10,13 @@ use super::apart::{authorities_apart, hosts_apart, listeners_apart, names_apart}
 use super::binding::{Read, binding};
 use super::grant::{Grant, grants, nothing_more};
 use super::mistake::{ConfigError, Mistake, Place};
+use super::overrides::{FORMATS, LEVELS, Overrides};
 use super::roots::{Given, Roots, Texts};
 use super::section::{Found, Section, count, described, string};
 use super::settings::{Settings, defaults_table, value_or};
 use super::{
-    Binding, ClientPatience, Config, Flags, HostPrefix, Listen, LogFormat, LogLevel, LogSettings,
-    SharedListener, defaults, keys,
+    Binding, ClientPatience, Config, Flags, HostPrefix, Listen, LogSettings, SharedListener,
+    SourceText, StorePath, defaults, keys,
 };
 
 /// A configuration that is still being looked at. Mistakes that only opening files can find are
@@ -59,6 +60,7 @@ impl Draft {
         let roots = Roots {
             directory,
             store: &given.store,
+            expose: given.overrides.expose,
         };
         let mut mistakes = Vec::new();
         if text.contains("-----BEGIN ") {
@@ -84,6 +86,7 @@ impl Draft {
             empty()
         };
         listen_there(&mut config, &given.listen, &mut mistakes);
+        given.overrides.apply(&mut config.log);
         Self {
             path: Some(path.to_owned()),
             origin: None,
@@ -94,10 +97,12 @@ impl Draft {
     }
 
     /// The configuration that command-line flags stand for: one binding, called `default`.
-    pub fn from_flags(flags: &Flags) -> Self {
+    pub fn from_flags(flags: &Flags, store: &StorePath, overrides: &Overrides) -> Self {
         let mut mistakes = Vec::new();
         let mut config = empty();
-        config.bindings.extend(flags.binding(&mut mistakes));
+        let binding = flags.binding(store, overrides.expose, &mut mistakes);
+        config.bindings.extend(binding);
+        overrides.apply(&mut config.log);
         Self {
             path: None,
             origin: None,
@@ -115,6 +120,19 @@ impl Draft {
     /// What it was taken from, and what stood there; `None` where nothing can be read again.
     pub fn origin(&self) -> Option<&(Given, Texts)> {
         self.origin.as_ref()
+    }
+
+    /// The text that places refer to.
+    pub fn source(&self) -> SourceText {
+        SourceText {
+            path: self.path.clone(),
+            text: self.text.clone(),
+        }
+    }
+
+    /// What could be understood so far.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// What was said about logging, so that it can start before the rest is judged.
@@ -165,11 +183,12 @@ fn listen_there(config: &mut Config, listen: &[(String, Listen)], mistakes: &mut
             None => format!("--listen {name}={listen}: there is no binding `{name}`"),
             Some(binding) if !listen.is_local() && !binding.expose => {
                 format!(
-                    "--listen {name}={listen}: this is open to other machines; it needs `expose = true` in [bindings.{name}]"
+                    "--listen {name}={listen}: this is open to other machines; it needs `expose = true` in [bindings.{name}], or --expose"
                 )
             }
             Some(binding) => {
                 binding.listen = vec![listen.clone()];
+                binding.places.listen = Vec::new();
                 continue;
             }
         };
@@ -186,6 +205,12 @@ fn document(
     let directory = roots.directory;
     let mut config = empty();
     let mut root = Section::new("at the top level", keys::TOP, table, mistakes);
+    let means = |root: &Section<'_, '_>, key: &str| !root.has(key) && root.has_or_means(key);
+    let means_listen = means(&root, "listen");
+    let means_expose = means(&root, "expose");
+    let means_bindings = ["bindings", "mtls_certificates"]
+        .iter()
+        .any(|key| means(&root, key));
     root.refuse_empty("listen");
     let listen = root.list("listen", |text| Listen::parse(text, directory));
     let expose = root.boolean("expose");
@@ -200,17 +225,18 @@ fn document(
     let bindings = root.take("bindings");
     let granted = root.take("mtls_certificates");
     if let Some(listen) = &listen {
-        let exposed = expose.as_ref().is_some_and(|expose| expose.value);
-        exposure(&mut root, listen, exposed);
+        let exposed = roots.expose || expose.as_ref().is_some_and(|expose| expose.value);
+        exposure(&mut root, listen, exposed || means_expose);
         config.shared = Some(SharedListener {
             listen: listen.iter().map(|found| found.value.clone()).collect(),
+            places: listen.iter().map(|found| found.place.clone()).collect(),
             patience: ClientPatience {
                 header: value_or(header, defaults::HEADER_TIMEOUT),
                 idle: value_or(idle, defaults::CLIENT_IDLE_TIMEOUT),
             },
             max_header_size: value_or(header_size, defaults::MAX_HEADER_SIZE).get(),
         });
-    } else {
+    } else if !means_listen {
         for (key, there) in [
             ("expose", expose.map(|found| found.place)),
             ("header_timeout", header.map(|found| found.place)),
@@ -241,7 +267,8 @@ fn document(
         ),
         None => Settings::default(),
     };
-    let mut any = granted.is_some()
+    let mut any = means_bindings
+        || granted.is_some()
         || !added.is_empty()
         || bindings
             .as_ref()
@@ -252,7 +279,7 @@ fn document(
     };
     granted.extend(added);
     let mut read: Vec<Read> = Vec::new();
-    let shared = config.shared.is_some();
+    let shared = config.shared.is_some() || means_listen;
     if let Some(table) = bindings.and_then(|value| as_table("bindings", value, mistakes)) {
         let mut entries: Vec<_> = table.into_iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
@@ -303,20 +330,8 @@ fn document(
 
 fn log_settings(mut section: Section<'_, '_>) -> LogSettings {
     let mut log = defaults::LOG;
-    let levels = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
-    let formats = [
-        ("auto", LogFormat::Auto),
-        ("json", LogFormat::Json),
-        ("text", LogFormat::Text),
-    ];
-    log.level = value_or(section.word("level", &levels), log.level);
-    log.format = value_or(section.word("format", &formats), log.format);
+    log.level = value_or(section.word("level", LEVELS), log.level);
+    log.format = value_or(section.word("format", FORMATS), log.format);
     log.access = value_or(section.boolean("access"), log.access);
     section.finish();
     log

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::mistake::ConfigError;
 use super::wrangler::Project;
-use super::{Draft, Listen, StorePath};
+use super::{Draft, Flags, Listen, Overrides, StorePath};
 
 /// What paths and ids in a file are relative to.
 #[derive(Clone, Copy)]
@@ -14,6 +14,8 @@ pub struct Roots<'a> {
     pub directory: &'a Path,
     /// The certificate store.
     pub store: &'a StorePath,
+    /// Whether listeners may be open to other machines, whatever the file says.
+    pub expose: bool,
 }
 
 /// Everything that a configuration is taken from. Reading it again says what it is by then.
@@ -21,10 +23,14 @@ pub struct Roots<'a> {
 pub struct Given {
     /// The configuration file; there need be none where there is a Wrangler project.
     pub file: Option<PathBuf>,
+    /// The binding that flags and variables describe, in place of any file.
+    pub flags: Option<Flags>,
     /// A Wrangler project, whose bindings are added.
     pub wrangler: Option<Project>,
     /// Where bindings listen, by their names, in place of what the file says.
     pub listen: Vec<(String, Listen)>,
+    /// What replaces values of the file.
+    pub overrides: Overrides,
     /// The certificate store.
     pub store: StorePath,
 }
@@ -34,8 +40,10 @@ impl Given {
     pub fn file(path: &Path) -> Self {
         Self {
             file: Some(path.to_owned()),
+            flags: None,
             wrangler: None,
             listen: Vec::new(),
+            overrides: Overrides::default(),
             store: StorePath::find(std::env::var_os("MTLSD_STORE").as_deref().map(Path::new)),
         }
     }
@@ -71,6 +79,9 @@ impl Given {
     /// When the Wrangler project has mistakes. Those of the configuration file wait for
     /// [`Draft::finish`].
     pub fn understand(&self, texts: &Texts) -> Result<Draft, ConfigError> {
+        if let Some(flags) = &self.flags {
+            return Ok(Draft::from_flags(flags, &self.store, &self.overrides));
+        }
         let grants = match &self.wrangler {
             Some(project) => project.understand(&texts.wrangler)?,
             None => Vec::new(),

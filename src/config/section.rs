@@ -68,6 +68,16 @@ impl<'t, 'm> Section<'t, 'm> {
         self.left.contains_key(key)
     }
 
+    /// Whether `key` is there and was not read yet, or something that was probably meant to be it:
+    /// then that is the mistake, and not that `key` is missing.
+    pub fn has_or_means(&self, key: &str) -> bool {
+        self.has(key)
+            || self.left.iter().any(|(written, (_, value))| {
+                !self.known.contains(&written.as_str())
+                    && keys::stands_for(written, value.get_ref(), &self.known, key)
+            })
+    }
+
     /// Whether `key` is there, was not read yet, and is no empty list.
     pub fn names_any(&self, key: &str) -> bool {
         self.left.get(key).is_some_and(|(_, value)| {

@@ -307,7 +307,7 @@ pub fn trust(text: &str, roots: Roots<'_>) -> Result<Trust, String> {
         "" => Err("expected \"system\", \"mozilla\" or a PEM file".to_owned()),
         text => Ok(Trust::Bundle(match text.strip_prefix("store:") {
             Some(id) => stored_bundle(id, roots.store)?,
-            None => roots.directory.join(text),
+            None => file(text, roots.directory)?,
         })),
     }
 }

@@ -105,6 +105,8 @@ pub async fn look(
             let remark = answer::remark(status, &report);
             head.headers.append("proxy-status", remark);
         }
+        // For `mtlsd fetch`, which tells the user more than a field of the head can.
+        head.extensions.insert(report);
     }
     begin
 }

@@ -108,18 +108,35 @@ fn bind_both(port: u16) -> Result<Vec<Listener>, BindError> {
 }
 
 fn bind_tcp(address: SocketAddr, shared: bool) -> Result<Listener, BindError> {
-    let listener = tcp_socket(address, shared).map_err(|source| match source.kind() {
+    let listener = tcp_socket(address, shared).map_err(|source| failed(address, source))?;
+    let bound = listener.local_addr().unwrap_or(address);
+    Ok(Listener::Tcp(listener, bound))
+}
+
+/// Finds out whether `address` could be bound. Nobody can connect meanwhile.
+pub(super) fn try_bind(address: SocketAddr) -> Result<(), BindError> {
+    bound_socket(address, false)
+        .map(drop)
+        .map_err(|source| failed(address, source))
+}
+
+fn failed(address: SocketAddr, source: io::Error) -> BindError {
+    match source.kind() {
         io::ErrorKind::AddrInUse => BindError::Taken(address.to_string()),
         _ => BindError::Failed {
             address: address.to_string(),
             source,
         },
-    })?;
-    let bound = listener.local_addr().unwrap_or(address);
-    Ok(Listener::Tcp(listener, bound))
+    }
 }
 
 fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = bound_socket(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -136,8 +153,7 @@ fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 impl Listener {

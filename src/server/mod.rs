@@ -2,6 +2,7 @@
 
 mod accept;
 mod answering;
+mod bindable;
 mod connection;
 mod cutoff;
 mod gathered;
@@ -14,6 +15,7 @@ mod tidy;
 mod unix;
 
 pub use accept::{Accepted, Acceptor, Porter};
+pub use bindable::{Holder, try_bind};
 pub use connection::{Client, Settings, Terms, serve};
 pub use cutoff::Ends;
 pub use io::{Activity, Socket};

@@ -44,6 +44,35 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     Ok((listener, file))
 }
 
+/// Finds out whether a socket could be bound at `path`: nothing else is there, nobody listens, and
+/// its directory can be written to.
+pub fn try_bind(path: &Path) -> Result<(), BindError> {
+    let failed = |source| BindError::Failed {
+        address: format!("unix:{}", path.display()),
+        source,
+    };
+    SockAddr::unix(path).map_err(failed)?;
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(BindError::Taken(format!("unix:{}", path.display())));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // As `bind` opens it, to lock it.
+    File::open(directory).map_err(failed)?;
+    let allowed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(directory, allowed).map_err(|errno| failed(errno.into()))
+}
+
 fn clear(path: &Path) -> Result<(), BindError> {
     let failed = |source| BindError::Failed {
         address: format!("unix:{}", path.display()),

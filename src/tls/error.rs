@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::access::{self, Use};
 use crate::timestamp::rfc3339;
 
 use super::crl::CrlError;
@@ -157,13 +158,7 @@ impl LoadError {
     /// What to do about it.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                "is the path right? It is relative to the configuration file".to_owned()
-            }
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "let the user that mtlsd runs as read it: chgrp mtlsd FILE; chmod 640 FILE".to_owned()
-            }
-            Self::Read { .. } => return None,
+            Self::Read { path, source, .. } => return access::help(path, Use::Read, source),
             Self::Unusable { path, form, .. } => form.help(path),
             Self::NotPem { .. } => "it must contain a -----BEGIN …----- block".to_owned(),
             Self::NothingFound { input: Input::Key, .. } => {

@@ -23,7 +23,7 @@ use super::inputs::Inputs;
 use super::remark::Remark;
 use super::trust::Anchors;
 use super::verify::Verifier;
-use super::{pem, slot, trust};
+use super::{keylog, pem, slot, trust};
 
 /// An identity, whom it trusts, and the TLS configuration made of both, with a session store of
 /// its own: tickets of one Generation are unknown to the next, so no resumed connection can
@@ -82,12 +82,15 @@ impl Generation {
             _ => None,
         };
         let verifier = Verifier::new(Arc::clone(&anchors), crls, policy, &provider);
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions(policy))
             .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(Presents(identity.certified())));
+        if let Some(log) = keylog::key_log() {
+            config.key_log = log;
+        }
         // The copies share one session store.
         let offering = |protocols: &[&str]| {
             let mut config = config.clone();

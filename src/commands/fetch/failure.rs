@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::app::{OnceError, SendError};
-use crate::config::FindError;
 use crate::error::{Failure, ForwardError};
 
+use super::super::given::GivenError;
+use super::super::usage::UsageError;
 use super::super::{Exit, chain};
 use crate::{printable, terminal};
 
@@ -17,11 +18,11 @@ use crate::{printable, terminal};
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
-    Find(#[from] FindError),
+    Given(#[from] GivenError),
     #[error(transparent)]
     Load(#[from] OnceError),
-    #[error("{0}")]
-    Usage(String),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     #[error("cannot read {}", .0.display())]
     Read(PathBuf, #[source] io::Error),
     #[error("cannot read what is to be sent")]
@@ -37,6 +38,9 @@ pub enum FetchError {
     Forward(ForwardError, String),
     #[error("the origin answered {0}")]
     Status(StatusCode),
+    /// The origin complains about a certificate; the diagnosis has been printed.
+    #[error("the origin rejected the client certificate")]
+    Complaint,
     #[error("the answer broke off")]
     BrokenOff(#[source] hyper::Error),
     #[error("it took longer than {}", humantime::format_duration(*.0))]
@@ -44,12 +48,14 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Prints it to stderr.
+    /// Prints it to stderr, if that was not done yet.
     pub fn print(&self) {
         match self {
+            Self::Complaint => {}
             // These come as they are to be read, with several lines.
             Self::Forward(..) => eprintln!("{self}"),
             Self::Load(OnceError::Config(error)) => terminal::eprint_styled(&error.render()),
+            Self::Given(_) | Self::Usage(_) => eprintln!("mtlsd: {self}"),
             error => eprintln!("mtlsd: {}", printable::escape(&chain(error))),
         }
     }
@@ -57,7 +63,8 @@ impl FetchError {
     /// How the process ends.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Find(_) => Exit::Config,
+            Self::Given(error) => error.exit(),
+            Self::Complaint => Exit::Curl(58),
             Self::Load(OnceError::Config(error)) if error.may_pass() => Exit::Failure,
             Self::Load(OnceError::Config(_)) => Exit::Config,
             Self::Load(OnceError::Unknown { .. }) | Self::Usage(_) => Exit::Usage,

@@ -1,7 +1,9 @@
 //! Every mistake there is to make, and how it is reported.
 
 use super::*;
-use crate::config::{Allowed, HostHeader, Places, Protocol, Retry, StorePath, Trust, WebOrigins};
+use crate::config::{
+    Allowed, HostHeader, LogFormat, LogLevel, Places, Protocol, Retry, Trust, WebOrigins, Word,
+};
 
 const SAMPLE: &str = include_str!("../../../config/mtlsd.toml");
 const STARTER: &str = include_str!("../starter.toml");
@@ -366,6 +368,69 @@ fn a_host_of_one_binding_is_no_authority_of_another() {
     }
 }
 
+/// What a misspelt key was to do is not missed: the key is the mistake.
+#[test]
+fn a_misspelt_key_is_the_only_mistake() {
+    let rest = |without: &str| {
+        [
+            "listen = \"localhost:1\"",
+            "origin = \"https://o\"",
+            "certificate = \"c\"",
+        ]
+        .iter()
+        .filter(|line| !line.starts_with(without))
+        .map(|line| format!("{line}\n"))
+        .collect::<String>()
+    };
+    for (lines, without, key) in [
+        ("listn = \"localhost:1\"", "listen", "listen"),
+        ("Listen = \"localhost:1\"", "listen", "listen"),
+        ("orign = \"https://o\"", "origin", "origin"),
+        ("upstream = \"https://o\"", "origin", "origin"),
+        ("certifcate = \"c\"", "certificate", "certificate"),
+        ("cert = \"c\"", "certificate", "certificate"),
+        ("certificate-dir = \"c\"", "certificate", "certificate_dir"),
+        ("certificate_idd = \"c\"", "certificate", "certificate_id"),
+        ("alow = [\"a.test\"]", "origin", "allow"),
+        (
+            "orign = \"https://o\"\nserver_name = \"x\"",
+            "origin",
+            "origin",
+        ),
+        ("expos = true\nlisten = \"0.0.0.0:1\"", "listen", "expose"),
+    ] {
+        let found = summary(&report(&format!(
+            "[bindings.a]\n{lines}\n{}",
+            rest(without)
+        )));
+        assert_eq!(found.len(), 1, "{lines}: {found:?}");
+        assert!(
+            found[0].ends_with(&format!("did you mean `{key}`?")),
+            "{found:?}"
+        );
+    }
+    let binding = "[bindings.a]\norigin = \"https://o\"\ncertificate = \"c\"\n";
+    for (text, key) in [
+        (
+            format!("lisen = \"localhost:1\"\nheader_timeout = \"1s\"\n{binding}"),
+            "listen",
+        ),
+        (
+            format!("listen = \"0.0.0.0:1\"\nexpse = true\n{binding}"),
+            "expose",
+        ),
+        (binding.replace("bindings.a", "binding.a"), "bindings"),
+        ("mtls_certificate = []".to_owned(), "mtls_certificates"),
+    ] {
+        let found = summary(&report(&text));
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(
+            found[0].ends_with(&format!("did you mean `{key}`?")),
+            "{found:?}"
+        );
+    }
+}
+
 #[test]
 fn a_server_name_needs_an_origin() {
     let rest = "listen = \"localhost:1\"\ncertificate = \"c\"\nserver_name = \"x\"\n";
@@ -471,9 +536,11 @@ fn the_sample_shows_every_key_with_its_default() {
         if binding.web_origins == WebOrigins::Listed(Vec::new()) {
             binding.web_origins = WebOrigins::Own;
         }
+        let mut shared = config.shared.clone().unwrap();
+        shared.places = Vec::new();
         format!(
-            "{binding:#?}\n{:#?}\n{:?}\n{:?}",
-            config.shared, config.workers, config.log
+            "{binding:#?}\n{shared:#?}\n{:?}\n{:?}",
+            config.workers, config.log
         )
     };
     assert_eq!(shown(&sample), shown(&bare));
@@ -528,38 +595,82 @@ fn the_starter_file_parses() {
 
 #[test]
 fn flags_make_a_binding_and_their_mistakes_name_the_flag() {
-    let flags = |to: &str, listen: &str| Flags {
-        to: to.to_owned(),
-        certificate: "c.pem".into(),
+    let flags = |to: &str, listen: &[&str]| Flags {
+        to: Word {
+            value: to.to_owned(),
+            name: "MTLSD_TO",
+        },
+        certificate: Word {
+            value: "c.pem".into(),
+            name: "--cert",
+        },
         key: None,
-        ca: Some("ca.pem".to_owned()),
-        listen: listen.to_owned(),
-        store: StorePath::find(None),
+        ca: Some(Word {
+            value: "ca.pem".to_owned(),
+            name: "--ca",
+        }),
+        listen: listen
+            .iter()
+            .map(|text| Word {
+                value: (*text).to_owned(),
+                name: "--listen",
+            })
+            .collect(),
     };
-    let config = Draft::from_flags(&flags("https://o/v1", "localhost:1"))
-        .finish()
-        .unwrap();
+    let draft = |to: &str, listen: &[&str], expose: bool| {
+        let overrides = Overrides {
+            expose,
+            ..Overrides::default()
+        };
+        Draft::from_flags(&flags(to, listen), &StorePath::find(None), &overrides).finish()
+    };
+    let config = draft("https://o/v1", &["localhost:1"], false).unwrap();
     let binding = &config.bindings[0];
     assert_eq!(binding.name.as_str(), "default");
     assert_eq!(binding.source.key, Path::new("c.pem"));
     assert_eq!(binding.trust, Trust::Bundle("ca.pem".into()));
-    let wrong = Draft::from_flags(&flags("http://o", "here"))
-        .finish()
-        .unwrap_err();
-    assert_eq!(
-        wrong.messages().collect::<Vec<_>>(),
-        [
-            "--to: an origin is an https:// URL; `http` presents no certificate",
-            "--listen: this is neither an address with a port nor `unix:PATH`"
-        ]
-    );
-    let exposed = Draft::from_flags(&flags("https://o", "0.0.0.0:1"))
-        .finish()
-        .unwrap_err();
+    let wrong = draft("http://o", &["here"], false).unwrap_err();
+    let messages: Vec<_> = wrong.messages().collect();
+    assert_eq!(messages.len(), 2);
+    assert!(messages[0].starts_with("MTLSD_TO: "), "{messages:?}");
+    assert!(messages[1].starts_with("--listen: "), "{messages:?}");
+    let exposed = draft("https://o", &["0.0.0.0:1"], false).unwrap_err();
     assert_eq!(
         exposed.messages().collect::<Vec<_>>(),
-        ["--listen 0.0.0.0:1 is open to other machines"]
+        ["--listen: 0.0.0.0:1 is open to other machines"]
     );
+    let exposed = draft("https://o", &["0.0.0.0:1", "[::]:1"], true).unwrap();
+    assert!(exposed.bindings[0].expose);
+    assert_eq!(exposed.bindings[0].listen.len(), 2);
+    let twice = draft("https://o", &["localhost:1", "127.0.0.1:1"], true).unwrap_err();
+    assert_eq!(
+        twice.messages().collect::<Vec<_>>(),
+        ["--listen: 127.0.0.1:1 and localhost:1 are the same address"]
+    );
+}
+
+/// What flags and variables say comes before what the file says, also when that is read again.
+#[test]
+fn overrides_come_before_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mtlsd.toml");
+    let text = "listen = \"0.0.0.0:1\"\n[log]\nlevel = \"error\"\nformat = \"text\"\n\
+                [bindings.a]\nlisten = \"0.0.0.0:2\"\norigin = \"https://o\"\ncertificate = \"c\"\n";
+    std::fs::write(&path, text).unwrap();
+    let mut given = Given::file(&path);
+    let refused = given.read().unwrap().finish().unwrap_err();
+    assert_eq!(refused.messages().count(), 2);
+    given.overrides = Overrides {
+        expose: true,
+        level: Some(LogLevel::Debug),
+        format: Some(LogFormat::Json),
+    };
+    for _ in 0..2 {
+        let config = given.read().unwrap().finish().unwrap();
+        assert_eq!(config.log.level, LogLevel::Debug);
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert!(config.bindings[0].expose);
+    }
 }
 
 const ID: &str = "99f5fef1-6cc1-46b8-bd79-44a0d5082b8d";
