@@ -147,7 +147,7 @@ fn holder(address: SocketAddr) -> Option<Holder> {
 }
 
 /// The inode of a line of /proc/net/tcp, if it is a listener that is in the way of `address`.
-fn listening<'l>(line: &'l str, address: SocketAddr) -> Option<&'l str> {
+fn listening(line: &str, address: SocketAddr) -> Option<&str> {
     const LISTEN: &str = "0A";
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
