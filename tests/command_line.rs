@@ -126,11 +126,18 @@ fn the_form_of_containers_needs_nothing_but_variables() {
     }
 }
 
+/// Arguments, variables, and what is said about them.
+type Row = (
+    &'static [&'static str],
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
+
 #[test]
 fn sources_that_exclude_each_other_are_named_with_their_origin() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("mtlsd.toml"), "").unwrap();
-    let rows: [(&[&str], &[(&str, &str)], &str); 14] = [
+    let rows: [Row; 14] = [
         (
             &["--to", "https://o", "--cert", "c", "--config", "x"],
             &[],
