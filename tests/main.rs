@@ -10,6 +10,7 @@ mod broken_responses;
 mod browsers;
 mod command_line;
 mod config_reload;
+mod dead_connections;
 mod documents;
 mod fetch;
 mod forwarding;

@@ -153,6 +153,26 @@ impl Daemon {
         (count("fd"), count("task"), self.status("VmRSS:"))
     }
 
+    /// How many TCP sockets it has open, its listeners among them.
+    pub fn sockets(&self) -> usize {
+        let tcp = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).unwrap();
+        let inodes: Vec<_> = tcp
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().nth(9))
+            .map(|inode| format!("socket:[{inode}]"))
+            .collect();
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        descriptors
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .filter(|link| {
+                inodes
+                    .iter()
+                    .any(|inode| link.as_os_str() == inode.as_str())
+            })
+            .count()
+    }
+
     /// How many directories it watches.
     pub fn watches(&self) -> usize {
         let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls::{ServerConnection, StreamOwned};
 
-use super::origin::server_config;
+use super::origin::{Tls, server_config};
 use super::pki::Ca;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -62,15 +62,51 @@ pub fn connect(address: SocketAddr, settings: &[u8]) -> TcpStream {
     stream
 }
 
-/// An origin whose first connection goes away upon its first request, naming `last` as the last
-/// stream that it has looked at; the others answer.
-pub struct LeavingOrigin {
+/// One frame as it came.
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+/// Reads a frame.
+pub fn read_frame(tls: &mut Tls) -> io::Result<Frame> {
+    let mut front = [0; 9];
+    tls.read_exact(&mut front)?;
+    let length = u32::from_be_bytes([0, front[0], front[1], front[2]]) as usize;
+    let mut payload = vec![0; length];
+    tls.read_exact(&mut payload)?;
+    Ok(Frame {
+        kind: front[3],
+        flags: front[4],
+        stream: u32::from_be_bytes([front[5], front[6], front[7], front[8]]),
+        payload,
+    })
+}
+
+/// Answers a stream with `:status: 200`, and this body.
+pub fn respond(tls: &mut Tls, stream: u32, body: &[u8]) -> io::Result<()> {
+    tls.write_all(&frame(HEADERS, END_HEADERS, stream, &[0x88]))?;
+    for piece in body.chunks(16 * 1024) {
+        tls.write_all(&frame(DATA, 0, stream, piece))?;
+    }
+    tls.write_all(&frame(DATA, END_STREAM, stream, b""))?;
+    tls.flush()
+}
+
+/// An origin that does with each connection, by its number, what a test does, once the settings are
+/// sent.
+pub struct FrameOrigin {
     pub port: u16,
     accepted: Arc<AtomicUsize>,
 }
 
-impl LeavingOrigin {
-    pub fn start(ca: &Ca, last: u32) -> Self {
+impl FrameOrigin {
+    pub fn start(
+        ca: &Ca,
+        serve: impl Fn(&mut Tls, usize) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let mut config =
             (*server_config(ca, &ca.issue("origin"), true, rustls::ALL_VERSIONS)).clone();
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -78,14 +114,16 @@ impl LeavingOrigin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let accepted = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&accepted);
+        let (count, serve) = (Arc::clone(&accepted), Arc::new(serve));
         std::thread::spawn(move || {
             for tcp in listener.incoming().map_while(Result::ok) {
-                let leaves = count.fetch_add(1, Relaxed) == 0;
+                let number = count.fetch_add(1, Relaxed);
                 let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let serve = Arc::clone(&serve);
                 std::thread::spawn(move || {
+                    let mut tls = StreamOwned::new(tls, tcp);
                     // How it ends is for the test to judge, from the other side.
-                    let _ = serve(StreamOwned::new(tls, tcp), leaves.then_some(last));
+                    let _ = begin(&mut tls).and_then(|()| serve(&mut tls, number));
                 });
             }
         });
@@ -97,28 +135,50 @@ impl LeavingOrigin {
     }
 }
 
-fn serve(mut tls: StreamOwned<ServerConnection, TcpStream>, last: Option<u32>) -> io::Result<()> {
+/// Reads the preface, and allows a megabyte for each body.
+fn begin(tls: &mut Tls) -> io::Result<()> {
     tls.read_exact(&mut [0; PREFACE.len()])?;
-    tls.write_all(&frame(SETTINGS, 0, 0, &[]))?;
-    loop {
-        let mut front = [0; 9];
-        tls.read_exact(&mut front)?;
-        let length = u32::from_be_bytes([0, front[0], front[1], front[2]]) as usize;
-        tls.read_exact(&mut vec![0; length])?;
-        if front[3] != HEADERS {
-            continue;
-        }
-        let stream = u32::from_be_bytes([front[5], front[6], front[7], front[8]]);
-        let Some(last) = last else {
-            // `:status: 200`, and nothing else.
-            tls.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88]))?;
-            continue;
-        };
-        let mut payload = last.to_be_bytes().to_vec();
-        payload.extend(0u32.to_be_bytes());
-        tls.write_all(&frame(GOAWAY, 0, 0, &payload))?;
-        tls.conn.send_close_notify();
-        tls.flush()?;
-        return Ok(());
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    tls.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0x10, 0, 0]))?;
+    tls.write_all(&frame(WINDOW_UPDATE, 0, 0, &[0, 0x10, 0, 0]))?;
+    tls.flush()
+}
+
+/// An origin whose first connection goes away upon its first request, naming `last` as the last
+/// stream that it has looked at; the others answer.
+pub struct LeavingOrigin(FrameOrigin);
+
+impl LeavingOrigin {
+    pub fn start(ca: &Ca, last: u32) -> Self {
+        Self(FrameOrigin::start(ca, move |tls, connection| {
+            loop {
+                let came = read_frame(tls)?;
+                if came.kind != HEADERS {
+                    continue;
+                }
+                if connection > 0 {
+                    respond(tls, came.stream, b"")?;
+                    continue;
+                }
+                return leave(tls, last);
+            }
+        }))
     }
+
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    pub fn accepted(&self) -> usize {
+        self.0.accepted()
+    }
+}
+
+/// Sends GOAWAY with `last` as the last stream that was looked at, and ends the connection.
+pub fn leave(tls: &mut Tls, last: u32) -> io::Result<()> {
+    let mut payload = last.to_be_bytes().to_vec();
+    payload.extend(0u32.to_be_bytes());
+    tls.write_all(&frame(GOAWAY, 0, 0, &payload))?;
+    tls.conn.send_close_notify();
+    tls.flush()
 }

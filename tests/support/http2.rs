@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use http::{Request, Response};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -160,6 +160,20 @@ pub fn ask_http2(
     url: &str,
     fields: &[(&str, &str)],
 ) -> Result<(u16, String), String> {
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    exchange(address, request.body(Full::default()).unwrap())
+}
+
+/// A POST over HTTP/2 on a connection of its own.
+pub fn post_http2(address: SocketAddr, path: &str, body: String) -> Result<(u16, String), String> {
+    let url = format!("http://localhost:{}{path}", address.port());
+    exchange(address, Request::post(url).body(Full::from(body)).unwrap())
+}
+
+fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<(u16, String), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -172,11 +186,6 @@ pub fn ask_http2(
                 .await
                 .map_err(|error| text(&error))?;
         tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(url);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Empty::<Bytes>::new()).unwrap();
         let exchange = async {
             let answer = sender
                 .send_request(request)

@@ -11,16 +11,18 @@ mod http2;
 mod origin;
 mod pki;
 mod pty;
+mod relay;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, get, send};
 pub use daemon::Daemon;
 pub use frames::LeavingOrigin;
-pub use http2::{Doom, Http2Origin, Stream, ask_http2, get_http2};
+pub use http2::{Doom, Http2Origin, Stream, ask_http2, get_http2, post_http2};
 pub use origin::{Origin, Request, Then, Tls, answer, read_request};
 pub use pki::{Ca, Issued};
 pub use pty::{Terminal, lead, leading, typed};
+pub use relay::Relay;
 
 /// Waits until `look` finds what is wanted; after ten seconds fails with what it saw last.
 pub fn wait_for<T, S: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, S>) -> T {
