@@ -23,6 +23,7 @@ mod live_connections;
 mod logging;
 mod messages;
 mod mtls_certificates;
+mod odd_certificates;
 mod origin_faults;
 mod process;
 mod refused_streams;
