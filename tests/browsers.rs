@@ -180,6 +180,9 @@ fn own_errors_are_readable_for_an_allowed_page_only() {
     let refused = ask(address, from("https://evil.example").as_bytes());
     assert_eq!(refused.status, 403);
     assert!(!refused.head.contains("access-control"), "{refused:?}");
+    // A page that is refused in a window of its own asks for no icon.
+    let policy = "content-security-policy: default-src 'none'; sandbox\r\n";
+    assert!(refused.head.contains(policy), "{refused:?}");
     let program = ask(address, b"GET / HTTP/1.1\r\nHost: localhost");
     assert!(!program.head.contains("access-control"), "{program:?}");
 }

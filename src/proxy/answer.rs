@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
-    CONNECTION, CONTENT_TYPE, RETRY_AFTER, VARY,
+    CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
@@ -118,6 +118,12 @@ fn explain_to_http(
         ForwardError::BadRequest(_) | ForwardError::ClientStalled(_) => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        ForwardError::Forbidden(_) => {
+            // Where a page of another site opened a window, its icon would be asked for in the name
+            // of this page, which is mtlsd's own.
+            headers.insert(CONTENT_SECURITY_POLICY, NOTHING);
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
         ForwardError::Exhausted(_) | ForwardError::NoConnection(_) | ForwardError::NoRequest(_) => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -212,3 +218,6 @@ fn percent_encoded(text: &str) -> String {
     }
     encoded
 }
+
+/// A page that loads nothing, and is of no origin.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");

@@ -136,8 +136,8 @@ fn log_complaint(status: u16, report: &Report) {
 
 /// Whether a body can be read by looking at it.
 fn is_page(head: &response::Parts) -> bool {
-    let kind = head.headers.get(CONTENT_TYPE);
-    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/"));
+    let mut kinds = head.headers.get_all(CONTENT_TYPE).iter();
+    let is_text = kinds.any(|kind| kind.as_bytes().starts_with(b"text/"));
     is_text && !head.headers.contains_key(CONTENT_ENCODING)
 }
 

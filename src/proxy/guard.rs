@@ -134,8 +134,13 @@ fn refusal(headers: &HeaderMap, claims: &Claims<'_>, binding: &str) -> String {
     let navigates = is("sec-fetch-mode", b"navigate") || is("upgrade-insecure-requests", b"1");
     // A field that is not one clean value is not repeated in a line to paste.
     let clean = |origin: &&str| !origin.contains(['"', '\\']) && *origin != "null";
+    // A page under this very name could be anybody's.
+    let is_same = |origin: &str| {
+        let scheme = origin.strip_suffix(claims.name);
+        scheme.is_some_and(|scheme| scheme.ends_with("://"))
+    };
     match (claims.trusted, claims.origin.filter(clean)) {
-        (false, origin) if origin.is_none_or(|origin| origin.ends_with(claims.name)) => format!(
+        (false, origin) if origin.is_none_or(is_same) => format!(
             "browsers do not tell which page sends a request to http://{name}, so binding \
              \"{binding}\" takes none from them. Use localhost, {binding}.localhost or a loopback \
              address in place of {name}; to open a page, enter the address in the address bar",
