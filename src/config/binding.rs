@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::grant::{self, Grant, Stored};
 use super::mistake::{Mistake, Place};
-use super::read::exposure;
+use super::read::{exposure, listen_value};
 use super::roots::Roots;
 use super::section::{Found, Section};
 use super::settings::Settings;
@@ -66,7 +66,7 @@ pub fn binding(
     }
     let has_origin = section.has_or_means("origin");
     let may_be_exposed = section.has_or_means("expose") && !section.has("expose");
-    let listen = section.list("listen", |text| Listen::parse(text, directory));
+    let listen = section.list_of("listen", |value| listen_value(value, directory));
     let listen = listen.unwrap_or_else(|| grant.map(own_port).into_iter().collect());
     let hosts = section.list("host", |text| {
         HostPrefix::parse(text)

@@ -1,7 +1,7 @@
 //! Where mtlsd listens, as the configuration writes it.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::authority::parse_port;
@@ -37,23 +37,54 @@ impl Listen {
         if text.starts_with("systemd:") {
             return Err("socket activation is not part of this version".to_owned());
         }
+        if let Some((_, rest)) = text.split_once("://") {
+            let rest = rest.trim_end_matches('/');
+            return Err(format!(
+                "a listen address has no scheme; did you mean \"{rest}\"?"
+            ));
+        }
         if let Some(port) = text.strip_prefix("localhost:") {
             return match parse_port(port) {
                 Some(port) => Ok(Self::Localhost(port)),
-                None => Err(format!("`{port}` is not a port")),
+                None => Err(no_port(port)),
             };
         }
         if let Ok(addr) = text.parse() {
             return Ok(Self::Tcp(addr));
         }
+        let alone = |port: &str| match parse_port(port) {
+            Some(port) => format!("the address is missing; did you mean \"localhost:{port}\"?"),
+            None => no_port(port),
+        };
         Err(match text.rsplit_once(':') {
-            _ if has_no_port(text) => "the port is missing".to_owned(),
-            Some((_, port)) if parse_port(port).is_none() => format!("`{port}` is not a port"),
-            Some(("", _)) => "the address is missing".to_owned(),
+            _ if has_no_port(text) => {
+                format!(
+                    "the port is missing, as in \"{}:8001\"",
+                    with_brackets(text)
+                )
+            }
+            Some(("", port)) => alone(port),
+            Some(("*", port)) if parse_port(port).is_some() => format!(
+                "`*` is not an address; did you mean \"0.0.0.0:{port}\", which is open to other machines?"
+            ),
+            Some((_, port)) if parse_port(port).is_none() => no_port(port),
+            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => {
+                format!("an IPv6 address has brackets: \"[{host}]:{port}\"")
+            }
             Some((host, _)) => format!("`{host}` is neither an IP address nor `localhost`"),
-            None if parse_port(text).is_some() => "the address is missing".to_owned(),
+            None if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() => alone(text),
             None => "this is neither an address with a port nor `unix:PATH`".to_owned(),
         })
+    }
+
+    /// What is wrong with a number in place of an address.
+    pub fn from_number(number: &str) -> String {
+        match parse_port(number) {
+            Some(port) => format!(
+                "expected a string, found the number {port}; did you mean \"localhost:{port}\"?"
+            ),
+            None => format!("expected a string, found the number {number}"),
+        }
     }
 
     /// Whether only programs of this machine can connect.
@@ -102,6 +133,22 @@ impl fmt::Display for Listen {
 /// The `sun_path` of unix(7), but for the byte that ends it.
 const LONGEST_PATH: usize = 107;
 
+/// What is wrong with a port that cannot be read.
+pub(super) fn no_port(text: &str) -> String {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    match !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        true => format!("`{text}` is not a port: ports are numbers up to 65535"),
+        false => format!("`{text}` is not a port"),
+    }
+}
+
+fn with_brackets(text: &str) -> String {
+    match text.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{ip}]"),
+        Err(_) => text.to_owned(),
+    }
+}
+
 fn has_no_port(text: &str) -> bool {
     let bare = text
         .strip_prefix('[')
@@ -143,20 +190,58 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         let cases = [
-            ("8001", "the address is missing"),
-            ("127.0.0.1", "the port is missing"),
-            ("::1", "the port is missing"),
-            ("[::1]", "the port is missing"),
-            ("localhost", "the port is missing"),
-            (":8001", "the address is missing"),
+            (
+                "8001",
+                "the address is missing; did you mean \"localhost:8001\"?",
+            ),
+            ("127.0.0.1", "the port is missing, as in \"127.0.0.1:8001\""),
+            ("::1", "the port is missing, as in \"[::1]:8001\""),
+            ("[::1]", "the port is missing, as in \"[::1]:8001\""),
+            ("localhost", "the port is missing, as in \"localhost:8001\""),
+            (
+                ":8001",
+                "the address is missing; did you mean \"localhost:8001\"?",
+            ),
+            (
+                "*:8001",
+                "`*` is not an address; did you mean \"0.0.0.0:8001\", which is open to other machines?",
+            ),
+            (
+                "http://localhost:8001/",
+                "a listen address has no scheme; did you mean \"localhost:8001\"?",
+            ),
             ("localhost:+80", "`+80` is not a port"),
+            (
+                "127.0.0.1:70000",
+                "`70000` is not a port: ports are numbers up to 65535",
+            ),
+            (
+                ":99999",
+                "`99999` is not a port: ports are numbers up to 65535",
+            ),
+            (
+                "99999",
+                "`99999` is not a port: ports are numbers up to 65535",
+            ),
+            (
+                "[::1]:99999",
+                "`99999` is not a port: ports are numbers up to 65535",
+            ),
+            ("localhost:", "`` is not a port"),
+            (
+                "localhost:-1",
+                "`-1` is not a port: ports are numbers up to 65535",
+            ),
             ("127.0.0.1:http", "`http` is not a port"),
             (
                 "example.com:80",
                 "`example.com` is neither an IP address nor `localhost`",
             ),
             ("unix:", "`unix:` needs a path behind it"),
-            ("localhost:99999", "`99999` is not a port"),
+            (
+                "localhost:99999",
+                "`99999` is not a port: ports are numbers up to 65535",
+            ),
             (
                 "somewhere",
                 "this is neither an address with a port nor `unix:PATH`",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::authority::{
     Authority, AuthorityRef, HTTPS, is_host_name, parse_origin_port, strip_suffix_ignoring_case,
 };
+use super::listen::no_port;
 
 /// The https origin that origin-form requests go to, with an optional base path.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,12 +22,20 @@ impl Origin {
     pub fn parse(text: &str) -> Result<Self, String> {
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => rest,
-            Some((scheme, _)) => {
+            Some((scheme, rest)) => {
                 return Err(format!(
-                    "an origin is an https:// URL; `{scheme}` presents no certificate"
+                    "an origin is an https:// URL; `{scheme}` presents no certificate{}",
+                    meant(rest, scheme)
                 ));
             }
-            None => return Err("an origin is an https:// URL".to_owned()),
+            None => {
+                let rest = ["https:", "http:"]
+                    .iter()
+                    .find_map(|scheme| text.strip_prefix(scheme))
+                    .unwrap_or(text)
+                    .trim_start_matches('/');
+                return Err(format!("an origin is an https:// URL{}", meant(rest, "")));
+            }
         };
         if rest.contains(['?', '#']) {
             return Err("an origin has no query and no fragment".to_owned());
@@ -39,7 +48,7 @@ impl Origin {
             return Err("an origin carries no user name; send an Authorization field".to_owned());
         }
         let Some(authority) = Authority::parse(authority) else {
-            return Err(format!("`{authority}` is not host[:port]"));
+            return Err(no_authority(authority));
         };
         let plain = |b: u8| {
             b.is_ascii_graphic()
@@ -55,6 +64,34 @@ impl Origin {
             authority: Arc::new(authority),
             base_path: path.trim_end_matches('/').into(),
         })
+    }
+}
+
+/// The question whether the https URL of `rest` is meant, if that is one.
+fn meant(rest: &str, scheme: &str) -> String {
+    // 80 is what http means, and nothing else.
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let authority = match scheme {
+        "http" => authority.strip_suffix(":80").unwrap_or(authority),
+        _ => authority,
+    };
+    let url = format!("https://{authority}{path}");
+    match Origin::parse(&url) {
+        Ok(_) => format!("; did you mean \"{url}\"?"),
+        Err(_) => String::new(),
+    }
+}
+
+/// What is wrong with text in place of an authority.
+pub(super) fn no_authority(text: &str) -> String {
+    let port = text.rsplit_once(':').map(|(_, port)| port);
+    match port {
+        _ if text.is_empty() => "the host is missing".to_owned(),
+        Some(port) if parse_origin_port(port).is_none() && !text.ends_with(']') => no_port(port),
+        _ if text.contains('*') => {
+            format!("`{text}` is not one host; wildcards belong into `allow`")
+        }
+        _ => format!("`{text}` is not host[:port]"),
     }
 }
 
@@ -87,13 +124,21 @@ impl Allowed {
     /// Reads one `allow` entry. The error says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.contains("://") {
-            return Err("an `allow` entry is host[:port], without https://".to_owned());
+            let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+            let authority = rest.split('/').next().unwrap_or_default();
+            let hint = match Self::parse(authority) {
+                Ok(_) => format!("; did you mean \"{authority}\"?"),
+                Err(_) => String::new(),
+            };
+            return Err(format!(
+                "an `allow` entry is host[:port], without https://{hint}"
+            ));
         }
         if let Some(rest) = text.strip_prefix("*.") {
             let (host, port) = match rest.split_once(':') {
                 Some((host, port)) => match parse_origin_port(port) {
                     Some(port) => (host, port),
-                    _ => return Err(format!("`{port}` is not a port")),
+                    _ => return Err(no_port(port)),
                 },
                 None => (rest, HTTPS),
             };
@@ -110,7 +155,7 @@ impl Allowed {
         }
         match Authority::parse(text) {
             Some(authority) => Ok(Self::Exact(Arc::new(authority))),
-            None => Err(format!("`{text}` is not host[:port]")),
+            None => Err(no_authority(text)),
         }
     }
 }
@@ -171,12 +216,19 @@ mod tests {
         let cases = [
             (
                 "http://a",
-                "an origin is an https:// URL; `http` presents no certificate",
+                "an origin is an https:// URL; `http` presents no certificate; did you mean \"https://a\"?",
             ),
-            ("a.example", "an origin is an https:// URL"),
-            ("https://", "`` is not host[:port]"),
+            (
+                "a.example",
+                "an origin is an https:// URL; did you mean \"https://a.example\"?",
+            ),
+            ("a b", "an origin is an https:// URL"),
+            ("https://", "the host is missing"),
             ("https://a b", "`a b` is not host[:port]"),
-            ("https://a:99999", "`a:99999` is not host[:port]"),
+            (
+                "https://a:99999",
+                "`99999` is not a port: ports are numbers up to 65535",
+            ),
             (
                 "https://u:p@a",
                 "an origin carries no user name; send an Authorization field",
@@ -210,7 +262,7 @@ mod tests {
         let cases = [
             (
                 "https://a",
-                "an `allow` entry is host[:port], without https://",
+                "an `allow` entry is host[:port], without https://; did you mean \"a\"?",
             ),
             ("*", "a wildcard is `*.` in front of a domain"),
             ("a.*.example", "a wildcard is `*.` in front of a domain"),

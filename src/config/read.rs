@@ -212,7 +212,7 @@ fn document(
         .iter()
         .any(|key| means(&root, key));
     root.refuse_empty("listen");
-    let listen = root.list("listen", |text| Listen::parse(text, directory));
+    let listen = root.list_of("listen", |value| listen_value(value, directory));
     let expose = root.boolean("expose");
     let header = root.duration("header_timeout");
     let idle = root.duration("client_idle_timeout");
@@ -335,6 +335,14 @@ fn log_settings(mut section: Section<'_, '_>) -> LogSettings {
     log.access = value_or(section.boolean("access"), log.access);
     section.finish();
     log
+}
+
+/// Reads a `listen` value.
+pub(super) fn listen_value(value: &DeValue<'_>, directory: &Path) -> Result<Listen, String> {
+    match value {
+        DeValue::Integer(number) => Err(Listen::from_number(number.as_str())),
+        value => Listen::parse(string(value)?, directory),
+    }
 }
 
 fn workers(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {

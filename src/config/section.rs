@@ -135,11 +135,20 @@ impl<'t, 'm> Section<'t, 'm> {
         key: &'static str,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<Found<T>>> {
+        self.list_of(key, |value| read(string(value)?))
+    }
+
+    /// A value, or a list of values, each of which `read` understands.
+    pub fn list_of<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&DeValue<'t>) -> Result<T, String>,
+    ) -> Option<Vec<Found<T>>> {
         let value = self.take(key)?;
         let mut items = Vec::new();
         let mut each = |value: &Spanned<DeValue<'t>>, mistakes: &mut Vec<Mistake>| {
             let place = Place::at(value.span());
-            match string(value.get_ref()).and_then(&read) {
+            match read(value.get_ref()) {
                 Ok(value) => items.push(Found { value, place }),
                 Err(message) => {
                     mistakes.push(Mistake::new(place, format!("`{key}`: {message}")));
@@ -159,9 +168,13 @@ impl<'t, 'm> Section<'t, 'm> {
 
     pub fn boolean(&mut self, key: &'static str) -> Option<Found<bool>> {
         self.get(key, |value| {
-            value
-                .as_bool()
-                .ok_or_else(|| format!("expected true or false, found {}", described(value)))
+            value.as_bool().ok_or_else(|| {
+                let quotes = match value.as_str() {
+                    Some("true" | "false") => "; remove the quotes",
+                    _ => "",
+                };
+                format!("expected true or false, found {}{quotes}", described(value))
+            })
         })
     }
 
@@ -195,12 +208,22 @@ impl<'t, 'm> Section<'t, 'm> {
         key: &'static str,
         words: &[(&'static str, T)],
     ) -> Option<Found<T>> {
-        self.parse(key, |text| {
+        self.get(key, |value| {
+            let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let text = match value {
+                DeValue::String(text) => text.as_ref(),
+                DeValue::Float(number) if known.contains(&number.as_str()) => {
+                    let number = number.as_str();
+                    return Err(format!(
+                        "expected a string, found the number {number}; did you mean \"{number}\"?"
+                    ));
+                }
+                other => string(other)?,
+            };
             if let Some((_, meant)) = words.iter().find(|(word, _)| *word == text) {
                 return Ok(*meant);
             }
-            let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            let hint = nearest(text, &known)
+            let hint = closest(text, &known)
                 .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
             Err(format!(
                 "expected one of {}, found \"{text}\"{hint}",
@@ -238,8 +261,13 @@ pub fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
 
 pub fn count(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
     let expected = || {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let quotes = match value.as_str().is_some_and(is_number) {
+            true => "; remove the quotes",
+            false => "",
+        };
         format!(
-            "expected a whole number of at least 1, found {}",
+            "expected a whole number of at least 1, found {}{quotes}",
             described(value)
         )
     };
@@ -274,6 +302,22 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// The one of `known` that is nearest to `text`: in number where all are numbers, else in spelling.
+fn closest<'k>(text: &str, known: &[&'k str]) -> Option<&'k str> {
+    let number = |text: &str| {
+        let digits = text.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+        digits.parse::<f64>().ok()
+    };
+    let numbers: Option<Vec<f64>> = known.iter().map(|word| word.parse().ok()).collect();
+    let (Some(numbers), Some(wanted)) = (numbers, number(text)) else {
+        return nearest(text, known);
+    };
+    let distances = numbers.iter().map(|number| (number - wanted).abs());
+    let pairs = distances.zip(known);
+    let nearest = pairs.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some(nearest.1)
 }
 
 // What is wrong with a duration that is no string.

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::binding::file;
 use super::grant::stored_bundle;
 use super::mistake::{Mistake, Place};
+use super::origin::no_authority;
 use super::roots::Roots;
 use super::section::{Found, Section};
 use super::{
@@ -83,7 +84,7 @@ impl Settings {
                         host: authority.host().into(),
                         port: authority.port(),
                     })
-                    .ok_or_else(|| format!("`{text}` is not host[:port]"))
+                    .ok_or_else(|| no_authority(text))
             }),
             expose: section.boolean("expose"),
             web_origins: web_origins(section),

@@ -61,7 +61,7 @@ mtlsd: 1 mistake in /etc/mtlsd/mtlsd.toml",
         ),
         (
             "[bindings.a]\nlisten = \"localhost:1\"\norigin = \"http://o\"\ncertificate = \"c\"\n",
-            "error: `origin`: an origin is an https:// URL; `http` presents no certificate
+            "error: `origin`: an origin is an https:// URL; `http` presents no certificate; did you mean \"https://o\"?
  --> /etc/mtlsd/mtlsd.toml:3:10
   |
 3 | origin = \"http://o\"
@@ -127,7 +127,43 @@ fn every_mistake_in_a_binding_is_named() {
         ),
         (
             "tls_max = \"1.1\"",
-            "mtlsd.toml:5:11: `tls_max`: expected one of 1.2, 1.3, found \"1.1\"; did you mean \"1.3\"?",
+            "mtlsd.toml:5:11: `tls_max`: expected one of 1.2, 1.3, found \"1.1\"; did you mean \"1.2\"?",
+        ),
+        (
+            "tls_min = \"1.0\"",
+            "mtlsd.toml:5:11: `tls_min`: expected one of 1.2, 1.3, found \"1.0\"; did you mean \"1.2\"?",
+        ),
+        (
+            "tls_min = \"TLSv1.3\"",
+            "mtlsd.toml:5:11: `tls_min`: expected one of 1.2, 1.3, found \"TLSv1.3\"; did you mean \"1.3\"?",
+        ),
+        (
+            "tls_max = \"1.4\"",
+            "mtlsd.toml:5:11: `tls_max`: expected one of 1.2, 1.3, found \"1.4\"; did you mean \"1.3\"?",
+        ),
+        (
+            "tls_min = 1.2",
+            "mtlsd.toml:5:11: `tls_min`: expected a string, found the number 1.2; did you mean \"1.2\"?",
+        ),
+        (
+            "via = \"true\"",
+            "mtlsd.toml:5:7: `via`: expected true or false, found the string \"true\"; remove the quotes",
+        ),
+        (
+            "max_connections = \"10\"",
+            "mtlsd.toml:5:19: `max_connections`: expected a whole number of at least 1, found the string \"10\"; remove the quotes",
+        ),
+        (
+            "connect_to = \"10.0.0.7:99999\"",
+            "mtlsd.toml:5:14: `connect_to`: `99999` is not a port: ports are numbers up to 65535",
+        ),
+        (
+            "allow = \"https://files.example/x\"",
+            "mtlsd.toml:5:9: `allow`: an `allow` entry is host[:port], without https://; did you mean \"files.example\"?",
+        ),
+        (
+            "allow = \"files.example:99999\"",
+            "mtlsd.toml:5:9: `allow`: `99999` is not a port: ports are numbers up to 65535",
         ),
         (
             "tls_min = \"1.3\"\ntls_max = \"1.2\"",
@@ -179,7 +215,7 @@ fn every_mistake_in_a_binding_is_named() {
         ),
         (
             "max_requests_in_flight = \"3\"",
-            "mtlsd.toml:5:26: `max_requests_in_flight`: expected a whole number of at least 1, found the string \"3\"",
+            "mtlsd.toml:5:26: `max_requests_in_flight`: expected a whole number of at least 1, found the string \"3\"; remove the quotes",
         ),
         (
             "via = \"no\"",
@@ -365,6 +401,84 @@ fn a_host_of_one_binding_is_no_authority_of_another() {
     ] {
         let text = config(&format!("{cdn}\n{api}"), payments);
         assert_eq!(report(&text), "no mistake", "{text}");
+    }
+}
+
+/// What was probably meant is proposed, and nothing of a secret repeated.
+#[test]
+fn small_mistakes_in_addresses_have_the_right_hint() {
+    for (key, value, expected) in [
+        (
+            "listen",
+            "8202",
+            "`listen`: expected a string, found the number 8202; did you mean \"localhost:8202\"?",
+        ),
+        (
+            "listen",
+            "[8202]",
+            "`listen`: expected a string, found the number 8202; did you mean \"localhost:8202\"?",
+        ),
+        (
+            "listen",
+            "99999",
+            "`listen`: expected a string, found the number 99999",
+        ),
+        (
+            "listen",
+            "\":8203\"",
+            "`listen`: the address is missing; did you mean \"localhost:8203\"?",
+        ),
+        (
+            "listen",
+            "\"localhost:99999\"",
+            "`listen`: `99999` is not a port: ports are numbers up to 65535",
+        ),
+        (
+            "origin",
+            "\"http://a.example\"",
+            "`origin`: an origin is an https:// URL; `http` presents no certificate; did you mean \"https://a.example\"?",
+        ),
+        (
+            "origin",
+            "\"http://a.example:80/v1\"",
+            "`origin`: an origin is an https:// URL; `http` presents no certificate; did you mean \"https://a.example/v1\"?",
+        ),
+        (
+            "origin",
+            "\"http://u:secret@a.example\"",
+            "`origin`: an origin is an https:// URL; `http` presents no certificate",
+        ),
+        (
+            "origin",
+            "\"a.example:8443\"",
+            "`origin`: an origin is an https:// URL; did you mean \"https://a.example:8443\"?",
+        ),
+        (
+            "origin",
+            "\"https:/a.example\"",
+            "`origin`: an origin is an https:// URL; did you mean \"https://a.example\"?",
+        ),
+        (
+            "origin",
+            "\"https://a.example:99999\"",
+            "`origin`: `99999` is not a port: ports are numbers up to 65535",
+        ),
+        ("origin", "\"https://\"", "`origin`: the host is missing"),
+        (
+            "origin",
+            "\"https://*.example\"",
+            "`origin`: `*.example` is not one host; wildcards belong into `allow`",
+        ),
+    ] {
+        let lines = [
+            ("listen", "\"localhost:1\""),
+            ("origin", "\"https://o\""),
+            ("certificate", "\"c\""),
+        ]
+        .map(|(other, good)| format!("{other} = {}\n", if other == key { value } else { good }));
+        let found = summary(&report(&format!("[bindings.a]\n{}", lines.concat())));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with(&format!(": {expected}")), "{found:?}");
     }
 }
 
