@@ -231,7 +231,7 @@ fn every_mistake_in_a_binding_is_named() {
         ),
         (
             "allow = [\"https://x\"]",
-            "mtlsd.toml:5:10: `allow`: an `allow` entry is host[:port], without https://",
+            "mtlsd.toml:5:10: `allow`: an `allow` entry is host[:port], without https://; did you mean \"x\"?",
         ),
         (
             "server_name = \"a:1\"",
