@@ -34,4 +34,5 @@ mod smuggling;
 mod store;
 mod terminal;
 mod tunnels;
+mod upstream;
 mod verification;

@@ -377,6 +377,14 @@ impl Upstream {
                     }
                     Ok(pool.lease(target, made))
                 }
+                // What is idle may hold what is missing.
+                Err(ForwardError::Exhausted(_))
+                    if Instant::now() < deadline && pool.close_one() =>
+                {
+                    // The connection's task closes its socket.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 Err(error) => {
                     if instead.is_none()
                         && let Some(other) = self.other_offer(want, alpn, &error)

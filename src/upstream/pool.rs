@@ -174,7 +174,7 @@ impl Pool {
     }
 
     /// Closes the idle connection that was used least recently; `false` when there is none.
-    fn close_one(&self) -> bool {
+    pub fn close_one(&self) -> bool {
         if self.idle_own.get() + self.idle_shared.get() == 0 {
             return false;
         }
