@@ -153,19 +153,38 @@ pub(super) fn parse(authority: &[u8]) -> Option<AuthorityRef<'_>> {
     AuthorityRef::parse(text.strip_suffix(':').unwrap_or(text))
 }
 
-/// Whether a client may take a path for the URL of another host: `//host`, and what browsers make
-/// the same of (they read `\` as `/`, and skip tabs and line breaks).
+/// Whether a client may take a path for the URL of another host: `//host`, also behind segments that
+/// are dots, and what browsers make the same of (they read `\` as `/`, and skip tabs and line breaks).
 fn leaves_host(path: &[u8]) -> bool {
-    let mut significant = path.iter().skip(1).filter(|byte| **byte > b' ');
-    matches!(significant.next(), Some(b'/' | b'\\'))
+    let mut left: Vec<Vec<u8>> = Vec::new();
+    let mut segments = segments(path).skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        match segment.as_slice() {
+            b"." | b"%2e" => {}
+            b".." | b".%2e" | b"%2e." | b"%2e%2e" => _ = left.pop(),
+            // The end of a path is no segment that another follows.
+            b"" if segments.peek().is_none() => {}
+            _ => left.push(segment),
+        }
+    }
+    left.first().is_some_and(Vec::is_empty)
 }
 
 /// Whether a path has a `..` segment, in any spelling: it may lead out of a base path.
 fn has_parent(path: &[u8]) -> bool {
+    segments(path)
+        .any(|segment| matches!(segment.as_slice(), b".." | b"%2e." | b".%2e" | b"%2e%2e"))
+}
+
+/// The segments of a path as browsers read them, in lower case.
+fn segments(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let end = path.iter().position(|byte| b"?#".contains(byte));
-    let path = path[..end.unwrap_or(path.len())].to_ascii_lowercase();
-    path.split(|byte| b"/\\".contains(byte))
-        .any(|segment| matches!(segment, b".." | b"%2e." | b".%2e" | b"%2e%2e"))
+    path[..end.unwrap_or(path.len())]
+        .split(|byte| b"/\\".contains(byte))
+        .map(|segment| {
+            let significant = segment.iter().filter(|byte| **byte > b' ');
+            significant.map(u8::to_ascii_lowercase).collect()
+        })
 }
 
 /// Rewrites each line of a field for which `with` has another value.

@@ -120,6 +120,11 @@ fn no_path_leads_to_another_host() {
         b"/\t\\evil.example/",
         b"/ /evil.example/",
         b"/\x0b/evil.example/",
+        b"/.//evil.example/",
+        b"/%2E/\\evil.example/",
+        b"/..//evil.example/",
+        b"/a/..//evil.example/",
+        b"/a/.%2e/\t/evil.example/",
     ] {
         for before in [
             &b"https://api.example"[..],
@@ -137,6 +142,24 @@ fn no_path_leads_to_another_host() {
             None,
             "{below:?}"
         );
+    }
+}
+
+#[test]
+fn empty_segments_further_on_are_harmless() {
+    for path in [
+        "/",
+        "/a//b",
+        "/a/",
+        "/./",
+        "/a/..",
+        "/a?//evil.example",
+        "/#//x",
+        "/a/../b//",
+    ] {
+        let url = format!("https://api.example{path}");
+        let seen = path_of(url.as_bytes(), "api.example", None, "");
+        assert_eq!(seen.as_deref(), Some(path.as_bytes()), "{path}");
     }
 }
 
