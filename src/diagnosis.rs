@@ -14,6 +14,7 @@ use crate::timestamp::rfc3339;
 use crate::tls::{Facts, Identity, Leaf};
 
 pub use answer::{may_tell, told, well};
+pub use refusal::post_quantum_blamed;
 pub use report::{Alert, Certificate, Report};
 
 /// The first of `names`, and how many more there are: an origin may list hundreds of authorities, and
@@ -202,7 +203,10 @@ fn unfinished(phase: Phase, error: &ForwardError, evidence: Evidence<'_>) -> Dia
         Phase::Tls => Diagnosis::new(
             "tls_timeout",
             format!("{} took the connection, but {error}", evidence.address()),
-            "is it a TLS port at all, and is the origin overloaded? `connect_timeout` says how long it may take",
+            format!(
+                "check that it is a TLS port and that the origin is not overloaded; `connect_timeout` sets how long it may take{}",
+                refusal::post_quantum(evidence)
+            ),
         ),
     }
 }

@@ -1,7 +1,7 @@
 //! Goes the way of one request step by step, and says what each step met: name, TCP, TLS, HTTP.
 
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -122,7 +122,8 @@ impl<'a> Probe<'a> {
     pub async fn run(&self, see: &mut dyn FnMut(Step)) -> Verdict {
         let facts = Arc::new(Facts::default());
         let mut reached = None;
-        let ended = self.steps(&facts, &mut reached, see).await;
+        let mut blamed = false;
+        let ended = self.steps(&facts, &mut reached, &mut blamed, see).await;
         let evidence = Evidence {
             facts: Some(&facts),
             identity: Some(self.generation.identity()),
@@ -131,6 +132,15 @@ impl<'a> Probe<'a> {
         };
         let (binding, origin) = (Some(self.binding.name.as_str()), Some(self.target.as_str()));
         match ended {
+            Err(_) if blamed => Verdict {
+                ok: false,
+                report: Report::new(
+                    diagnosis::post_quantum_blamed(evidence),
+                    evidence,
+                    binding,
+                    origin,
+                ),
+            },
             Err(error) => Verdict {
                 ok: false,
                 report: Report::of(&error, evidence, binding, origin),
@@ -150,7 +160,8 @@ impl<'a> Probe<'a> {
     async fn steps(
         &self,
         facts: &Arc<Facts>,
-        reached: &mut Option<(std::net::SocketAddr, bool)>,
+        reached: &mut Option<(SocketAddr, bool)>,
+        blamed: &mut bool,
         see: &mut dyn FnMut(Step),
     ) -> Result<(StatusCode, Vec<u8>), ForwardError> {
         let dial = Dial {
@@ -201,14 +212,51 @@ impl<'a> Probe<'a> {
         *reached = Some((address, false));
         let securing = dial.secure(self.generation, tcp, address, facts);
         let said = |stream: &tls::Stream| self.tls_said(stream, facts);
-        let stream = self
-            .step("TLS", see, Some(Phase::Tls), securing, said)
-            .await?;
+        let secured = self.step("TLS", see, Some(Phase::Tls), securing, said);
+        let stream = match secured.await {
+            Ok(stream) => stream,
+            Err(error) => {
+                if may_be_post_quantum(&error, facts) {
+                    *blamed = self.works_without_post_quantum(&dial, address, see).await;
+                }
+                return Err(error);
+            }
+        };
         let fetching = self.fetch(stream, facts);
         let answered = |(status, _): &(StatusCode, Vec<u8>)| {
             vec![format!("GET {} was answered {status}", self.path)]
         };
         self.step("HTTP", see, None, fetching, answered).await
+    }
+
+    /// Whether the handshake succeeds without the post-quantum key exchange.
+    async fn works_without_post_quantum(
+        &self,
+        dial: &Dial<'_>,
+        address: SocketAddr,
+        see: &mut dyn FnMut(Step),
+    ) -> bool {
+        let Some(generation) = self.generation.without_post_quantum() else {
+            return false;
+        };
+        let facts = Arc::new(Facts::default());
+        let securing = async {
+            let tcp = TcpStream::connect(address)
+                .await
+                .map_err(|error| dial_failed(address, &error))?;
+            dial.secure(&generation, tcp, address, &facts).await
+        };
+        let said = |_: &tls::Stream| {
+            vec!["without the post-quantum key exchange, the handshake succeeds".to_owned()]
+        };
+        let secured = self
+            .step("TLS", see, Some(Phase::Tls), securing, said)
+            .await;
+        // It got further as well if our certificate or the origin's is what fails now.
+        match secured {
+            Ok(_) | Err(ForwardError::Certificate(_) | ForwardError::NotAsked) => true,
+            Err(_) => facts.demand().is_some(),
+        }
     }
 
     /// Takes one step, within the time there is for it.
@@ -297,6 +345,20 @@ impl<'a> Probe<'a> {
             .body(Empty::new())
             .expect("what a binding leads to can be asked for")
     }
+}
+
+/// Whether a handshake may have failed because its ClientHello was large: it ended before the
+/// origin said anything but, perhaps, an alert.
+fn may_be_post_quantum(error: &ForwardError, facts: &Facts) -> bool {
+    let is_unheard = match error {
+        ForwardError::TimeoutConnecting(_, Phase::Tls) => true,
+        ForwardError::Handshake(failure) => matches!(
+            failure,
+            Failure::Closed | Failure::Truncated | Failure::Io(_) | Failure::Alert(..)
+        ),
+        _ => false,
+    };
+    is_unheard && facts.offers_post_quantum() && facts.demand().is_none()
 }
 
 /// Whether the origin asked for a certificate, and how ours fits.

@@ -16,6 +16,7 @@ mod fetch;
 mod forwarding;
 mod grpc;
 mod key_formats;
+mod large_hello;
 mod layers;
 mod limits;
 mod listeners;

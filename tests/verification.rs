@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::support::{Answer, Ca, Daemon, Issued, Origin, get};
+use crate::support::{Answer, Ca, Daemon, Issued, Origin, der, get};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, KeyIdMethod, KeyPair, NameConstraints, RevokedCertParams, SanType,
@@ -393,4 +393,199 @@ fn a_version_that_the_origin_does_not_speak_is_no_connection() {
     let answer = get(daemon.address("b"), "/");
     assert_eq!(answer.status, 502, "{answer:?}");
     assert!(answer.head.contains("error=tls_"), "{answer:?}");
+}
+
+/// A certificate that is not what a CA of these tests would issue.
+fn odd(fields: &der::Fields, issuer: &KeyPair) -> Issued {
+    let key = KeyPair::generate().unwrap();
+    Issued {
+        chain: der::pem("CERTIFICATE", &fields.certificate(&key, issuer)),
+        key: key.serialize_pem(),
+        serial: String::new(),
+    }
+}
+
+#[test]
+fn a_certificate_listed_in_ca_is_trusted_for_itself() {
+    let ca = Ca::new();
+    let plain = |name: &str, ca_bit: bool, change: &dyn Fn(&mut CertificateParams)| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        if ca_bit {
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        }
+        change(&mut params);
+        Issued {
+            chain: params.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+            serial: String::new(),
+        }
+    };
+    let nothing = |_: &mut CertificateParams| {};
+    // As openssl req -x509 makes them, with CA:TRUE, and as others do, without.
+    let with_ca = plain("localhost", true, &nothing);
+    let without = plain("localhost", false, &nothing);
+    let leaf = ca.issue("origin");
+    let expired = plain("localhost", true, &|params| {
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let client_only = plain("localhost", false, &|params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    let signs_only = plain("localhost", true, &|params| {
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    });
+    let other_name = plain("other.example", true, &nothing);
+    let twin = plain("localhost", true, &nothing);
+    let cases = [
+        (&with_ca, &with_ca, ""),
+        (&without, &without, ""),
+        (&leaf, &leaf, ""),
+        (&with_ca, &twin, "it is self-signed and not a trust anchor"),
+        (&without, &twin, "it is self-signed and not a trust anchor"),
+        (&expired, &expired, "it expired at 2021"),
+        (&client_only, &client_only, "lacks serverAuth"),
+        (&signs_only, &signs_only, "lacks digitalSignature"),
+        (
+            &other_name,
+            &other_name,
+            "it is valid for other.example, not for localhost",
+        ),
+    ];
+    for (at, (served, listed, says)) in cases.into_iter().enumerate() {
+        let answer = ask(&ca, served, "", &[("ca.crt", &listed.chain)]);
+        match says {
+            "" => assert_eq!(answer.status, 200, "case {at}: {answer:?}"),
+            says => assert!(answer.body.contains(says), "case {at}: {says}: {answer:?}"),
+        }
+    }
+    // The cure is a command that can be copied.
+    let answer = ask(&ca, &with_ca, "", &[]);
+    assert!(
+        answer.body.contains("openssl s_client -connect 127.0.0.1:"),
+        "{answer:?}"
+    );
+    // A leaf in `ca` is not a CA: it vouches for nobody else, whatever it signs.
+    let below = KeyPair::from_pem(&leaf.key).unwrap();
+    let mut fields = der::Fields::new("below", "origin");
+    fields.extensions = vec![der::dns_name("localhost")];
+    let answer = ask(&ca, &odd(&fields, &below), "", &[("ca.crt", &leaf.chain)]);
+    assert_eq!(answer.status, 502, "{answer:?}");
+}
+
+#[test]
+fn names_that_look_right_are_explained() {
+    let ca = Ca::new();
+    let named = |list: &[&str]| ca.issue_with("origin", |params| names(params, list));
+    let address = ca.issue_with("origin", |params| {
+        params.subject_alt_names = vec![SanType::DnsName("127.0.0.1".try_into().unwrap())];
+    });
+    let none = ca.issue_with("localhost", |params| params.subject_alt_names.clear());
+    let cases = [
+        (
+            address,
+            "server_name = \"127.0.0.1\"",
+            "it has 127.0.0.1 as a DNS name, not as an IP address",
+            "subjectAltName=IP:127.0.0.1",
+        ),
+        (
+            none,
+            "",
+            "no subject alternative name: its common name \"localhost\" does not count",
+            "subjectAltName=DNS:localhost",
+        ),
+        (
+            named(&["*.example"]),
+            "server_name = \"a.b.example\"",
+            "the wildcard in *.example stands for exactly one label",
+            "server_name",
+        ),
+    ];
+    for (served, lines, says, cure) in cases {
+        let answer = ask(&ca, &served, lines, &[]);
+        assert_eq!(answer.status, 502, "{says}: {answer:?}");
+        assert!(answer.body.contains(says), "{says}: {answer:?}");
+        assert!(answer.body.contains(cure), "{cure}: {answer:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_ca_in_the_chain_is_not_said_of_the_leaf() {
+    let root = Ca::authority(|params| {
+        params.key_usages = vec![
+            rcgen::KeyUsagePurpose::KeyCertSign,
+            rcgen::KeyUsagePurpose::CrlSign,
+        ];
+    });
+    let expired = root.intermediate("old", |params| params.not_after = date_time_ymd(2021, 1, 1));
+    let early = root.intermediate("new", |params| {
+        params.not_before = date_time_ymd(2090, 1, 1)
+    });
+    let middle = root.intermediate("middle", |params| {
+        params.serial_number = Some(SerialNumber::from(0x77));
+        params.key_usages = vec![
+            rcgen::KeyUsagePurpose::KeyCertSign,
+            rcgen::KeyUsagePurpose::CrlSign,
+        ];
+    });
+    let no_ca = root.intermediate("none", |params| params.is_ca = rcgen::IsCa::ExplicitNoCa);
+    let crls = revocation_list(&root, "77", 2090) + &revocation_list(&middle, "1", 2090);
+    let crl = "crl = \"list.pem\"";
+    let cases = [
+        (
+            expired.issue("origin").with(&expired),
+            "",
+            "the CA certificate \"CN=old\" in its chain expired at 2021-01-01T00:00:00Z",
+        ),
+        (
+            early.issue("origin").with(&early),
+            "",
+            "the CA certificate \"CN=new\" in its chain is not valid before 2090",
+        ),
+        (
+            middle.issue("origin").with(&middle),
+            crl,
+            "the CA certificate \"CN=middle\" in its chain has been revoked",
+        ),
+        (
+            no_ca.issue("origin").with(&no_ca),
+            "",
+            "an issuer that is not a CA",
+        ),
+        (root.intermediate_leaf(), "", "it is a CA certificate"),
+    ];
+    for (served, lines, says) in cases {
+        let answer = ask(&root, &served, lines, &[("list.pem", &crls)]);
+        assert_eq!(answer.status, 502, "{says}: {answer:?}");
+        assert!(answer.body.contains(says), "{says}: {answer:?}");
+        assert!(
+            !answer.body.contains("clock (") && !answer.body.contains("probably"),
+            "{answer:?}"
+        );
+    }
+    // The cure for an expired certificate of a CA: one that is valid, in `ca`.
+    let renewed = Ca::of(&expired.key()).renamed("old");
+    let both = root.pem.clone() + &renewed.pem;
+    let answer = ask(
+        &root,
+        &expired.issue("origin").with(&expired),
+        "",
+        &[("ca.crt", &both)],
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[test]
+fn a_ca_in_ca_may_be_spelt_otherwise() {
+    let key = KeyPair::generate().unwrap();
+    let mut root = der::Fields::new("x", "x");
+    root.subject = der::name(&[(der::CN, 19, b"My  Root")]);
+    root.issuer = root.subject.clone();
+    root.extensions = vec![der::is_ca()];
+    let ca = der::pem("CERTIFICATE", &root.certificate(&key, &key));
+    let mut leaf = der::Fields::new("origin", "my root");
+    leaf.extensions = vec![der::dns_name("localhost")];
+    let answer = ask(&Ca::new(), &odd(&leaf, &key), "", &[("ca.crt", &ca)]);
+    assert_eq!(answer.status, 200, "{answer:?}");
 }

@@ -28,7 +28,10 @@ pub fn in_handshake(failure: &Failure, evidence: Evidence<'_>) -> Diagnosis {
                 evidence.address(),
                 ended(failure)
             ),
-            "is it a TLS port, does the origin know this name (SNI, `server_name`), and is a firewall in between that lets TCP pass and TLS not?",
+            format!(
+                "check that it is a TLS port, that the origin knows this name (SNI, `server_name`), and that no firewall blocks TLS{}",
+                post_quantum(evidence)
+            ),
         ),
         Failure::LateRequest => late(),
         Failure::Unresponsive(_) => unresponsive(failure, evidence),
@@ -85,11 +88,23 @@ fn alerted(alert: u8, name: &str, evidence: Evidence<'_>) -> Diagnosis {
                 format!(
                     "the origin accepts no cipher suite, group or signature that was offered (alert {name})"
                 ),
-                "the origin has to enable a modern cipher suite: ECDHE with AES-GCM or ChaCha20-Poly1305, TLS 1.2 or later",
+                "either the origin has to enable a modern cipher suite (ECDHE with AES-GCM or ChaCha20-Poly1305), or its certificate has a key that few clients support (RSA-PSS, brainpool, secp256k1, DSA): it needs RSA, EC on P-256, P-384 or P-521, or Ed25519",
             )
         }
         (HANDSHAKE_FAILURE | NO_RENEGOTIATION, None) => {
             unasked(&Failure::Alert(alert, name.to_owned()), evidence)
+        }
+        (DECODE_ERROR | ILLEGAL_PARAMETER | RECORD_OVERFLOW | UNEXPECTED_MESSAGE, None)
+            if !is_secure(evidence) =>
+        {
+            Diagnosis::new(
+                "client_hello",
+                format!("the origin could not process our ClientHello (alert {name})"),
+                format!(
+                    "look at the TLS implementation of the origin, or of what terminates TLS before it{}",
+                    post_quantum(evidence)
+                ),
+            )
         }
         (DECRYPT_ERROR, Some(_)) => Diagnosis::new(
             "client_signature",
@@ -144,6 +159,13 @@ fn refused(
     asked: Option<&Asked>,
     evidence: Evidence<'_>,
 ) -> Diagnosis {
+    if probably && is_ruled_out(evidence) {
+        return Diagnosis::new(
+            "connection_ended",
+            format!("no response came: {how}"),
+            "look into the origin's log at this moment: it has accepted our certificate, and may have been restarted, or have failed over the request",
+        );
+    }
     let Some(identity) = evidence.identity else {
         return Diagnosis::new(
             "client_certificate",
@@ -161,6 +183,39 @@ fn refused(
         None => format!("the origin {verb} our certificate ({how})"),
     };
     Diagnosis::new(reason.cause, what, reason.next)
+}
+
+/// Whether the origin is known to have accepted our certificate: because it did before, in this
+/// Generation, or because the handshake of TLS 1.2 is over, in which it verifies it.
+fn is_ruled_out(evidence: Evidence<'_>) -> bool {
+    let presented = asked(evidence).is_none_or(Asked::can_sign);
+    presented
+        && evidence.facts.is_some_and(|facts| {
+            let finished = facts.session();
+            facts.accepted_before() || finished.is_some_and(|session| session.version() == "1.2")
+        })
+}
+
+/// A handshake failed, and succeeded without the post-quantum key exchange.
+pub fn post_quantum_blamed(evidence: Evidence<'_>) -> Diagnosis {
+    Diagnosis::new(
+        "post_quantum",
+        format!(
+            "the TLS handshake with {} succeeds only without the post-quantum key exchange: the origin, or something before it, does not take a ClientHello larger than one packet",
+            evidence.address()
+        ),
+        "set `post_quantum = false` for this binding, until the origin or the firewall is updated",
+    )
+}
+
+/// Returns what to try where a large ClientHello may be the reason.
+pub fn post_quantum(evidence: Evidence<'_>) -> &'static str {
+    match evidence.facts.is_some_and(Facts::offers_post_quantum) {
+        true => {
+            "; some origins and firewalls do not take the large ClientHello of the post-quantum key exchange: `post_quantum = false` turns that off, and `mtlsd probe` tries it"
+        }
+        false => "",
+    }
 }
 
 /// Why a certificate was refused, as far as can be said.
@@ -410,6 +465,10 @@ const EXPIRED: u8 = 45;
 const UNKNOWN: u8 = 46;
 const UNKNOWN_CA: u8 = 48;
 const ACCESS_DENIED: u8 = 49;
+const UNEXPECTED_MESSAGE: u8 = 10;
+const RECORD_OVERFLOW: u8 = 22;
+const ILLEGAL_PARAMETER: u8 = 47;
+const DECODE_ERROR: u8 = 50;
 const DECRYPT_ERROR: u8 = 51;
 const PROTOCOL_VERSION: u8 = 70;
 const INSUFFICIENT_SECURITY: u8 = 71;

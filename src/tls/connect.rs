@@ -54,6 +54,10 @@ pub async fn connect(
     tcp: TcpStream,
     facts: &Arc<Facts>,
 ) -> Result<Stream, HandshakeError> {
+    facts.starts(
+        generation.acceptance(&name.0),
+        generation.offers_post_quantum(),
+    );
     let connector = TlsConnector::from(generation.offering(alpn));
     let connecting = connector.connect(name.0.clone(), Opening::new(tcp, Arc::clone(facts)));
     let mut stream = slot::noting(facts, connecting.into_fallible())

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use rustls::sign::CertifiedKey;
@@ -36,6 +36,10 @@ pub struct Facts {
     failure: OnceLock<Failure>,
     session: OnceLock<Session>,
     demand: OnceLock<Demand>,
+    // Set once an origin has responded to a request on a connection on which it was shown our
+    // certificate; shared by all connections of a Generation to that origin.
+    acceptance: OnceLock<Arc<AtomicBool>>,
+    offers_post_quantum: AtomicBool,
     // The chain of an origin that was not believed, leaf first.
     refused: OnceLock<Vec<Leaf>>,
 }
@@ -195,6 +199,18 @@ impl Facts {
         }
     }
 
+    /// Whether this origin has accepted our certificate before, under the same Generation.
+    pub fn accepted_before(&self) -> bool {
+        let acceptance = self.acceptance.get();
+        acceptance.is_some_and(|accepted| accepted.load(Relaxed))
+    }
+
+    /// Whether the post-quantum key exchange was offered, whose key makes a ClientHello larger than
+    /// one TCP segment.
+    pub fn offers_post_quantum(&self) -> bool {
+        self.offers_post_quantum.load(Relaxed)
+    }
+
     /// The certificates of an origin that was not believed, leaf first.
     pub fn refused(&self) -> &[Leaf] {
         self.refused.get().map_or(&[], Vec::as_slice)
@@ -202,6 +218,11 @@ impl Facts {
 
     pub(super) fn demands(&self, demand: Demand) {
         let _ = self.demand.set(demand);
+    }
+
+    pub(super) fn starts(&self, acceptance: Arc<AtomicBool>, offers_post_quantum: bool) {
+        let _ = self.acceptance.set(acceptance);
+        self.offers_post_quantum.store(offers_post_quantum, Relaxed);
     }
 
     pub(super) fn agreed(&self, session: Session) {
@@ -214,6 +235,12 @@ impl Facts {
 
     // Plain loads and stores: only the connection's own IO writes.
     pub(super) fn add_read(&self, bytes: usize) {
+        if self.read() == 0
+            && self.asked().is_some_and(Asked::can_sign)
+            && let Some(acceptance) = self.acceptance.get()
+        {
+            acceptance.store(true, Relaxed);
+        }
         self.read.store(self.read() + bytes as u64, Relaxed);
     }
 
@@ -270,14 +297,51 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         match error {
             Error::AlertReceived(alert) => Self::Alert(u8::from(*alert), alert_name(*alert)),
-            Error::PeerIncompatible(reason) => Self::Incompatible(format!("{reason:?}")),
+            Error::PeerIncompatible(reason) => Self::Incompatible(words(reason)),
             Error::InappropriateHandshakeMessage {
                 got_type: HandshakeType::CertificateRequest,
                 ..
             } => Self::LateRequest,
-            other => Self::Tls(other.to_string()),
+            Error::InvalidMessage(reason) => Self::Tls(format!(
+                "the origin sent a message that is not valid ({})",
+                words(reason)
+            )),
+            Error::PeerMisbehaved(reason) => Self::Tls(format!(
+                "the origin does not follow the TLS protocol ({})",
+                words(reason)
+            )),
+            Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+                Self::Tls("the origin sent a message that does not belong there".to_owned())
+            }
+            Error::DecryptError => Self::Tls("a record could not be decrypted".to_owned()),
+            Error::PeerSentOversizedRecord => {
+                Self::Tls("the origin sent a record that is too large".to_owned())
+            }
+            Error::NoCertificatesPresented => {
+                Self::Tls("the origin presented no certificate".to_owned())
+            }
+            other => Self::Tls(words(other)),
         }
     }
+}
+
+/// Returns the name of a library's variant as words: `NoKxGroupsInCommon` is
+/// "no kx groups in common".
+fn words(variant: &impl std::fmt::Debug) -> String {
+    let name = format!("{variant:?}");
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric());
+    let mut words = String::new();
+    let mut before = ' ';
+    for letter in name[..end.unwrap_or(name.len())].chars() {
+        let starts = letter.is_ascii_uppercase() && !before.is_ascii_uppercase()
+            || letter.is_ascii_digit() && !before.is_ascii_digit();
+        if starts && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+        before = letter;
+    }
+    words
 }
 
 /// The alert's name as RFC 8446 section 6 writes it: `unknown_ca`.
@@ -316,6 +380,40 @@ mod tests {
         ];
         for (alert, name) in cases {
             assert_eq!(alert_name(alert), name);
+        }
+    }
+
+    #[test]
+    fn variants_are_written_as_words() {
+        use rustls::{InvalidMessage, PeerIncompatible, PeerMisbehaved};
+        let cases = [
+            (
+                words(&PeerIncompatible::NoKxGroupsInCommon),
+                "no kx groups in common",
+            ),
+            (
+                words(&PeerIncompatible::ServerDoesNotSupportTls12Or13),
+                "server does not support tls 12 or 13",
+            ),
+            (words(&InvalidMessage::InvalidCcs), "invalid ccs"),
+            (
+                words(&PeerMisbehaved::SelectedUnofferedKxGroup),
+                "selected unoffered kx group",
+            ),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(said, expected);
+        }
+        for error in [
+            Error::InvalidMessage(InvalidMessage::MessageTooLarge),
+            Error::PeerMisbehaved(PeerMisbehaved::MissingKeyShare),
+            Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+            Error::General("something".to_owned()),
+        ] {
+            let said = Failure::from(&error).to_string();
+            let is_variant = |word: &str| word.chars().skip(1).any(|c| c.is_ascii_uppercase());
+            let mut others = said.split(' ').filter(|word| !word.starts_with("TLS"));
+            assert!(!others.any(is_variant), "{said}");
         }
     }
 

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rustls::client::ResolvesClientCert;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::sign::CertifiedKey;
@@ -40,6 +42,10 @@ pub struct Generation {
     // Whether the origin of this name asked for a certificate in its last full handshake, which is
     // all that can be said of a connection that resumes a session.
     demands: Mutex<HashMap<ServerName<'static>, Demand>>,
+    // Whether the origin of this name has accepted our certificate.
+    acceptances: Mutex<HashMap<ServerName<'static>, Arc<AtomicBool>>>,
+    verifier: Arc<Verifier>,
+    policy: TlsPolicy,
 }
 
 /// Which HTTP is offered to an origin (RFC 7301).
@@ -76,17 +82,51 @@ impl Generation {
                 Arc::new(trust::bundle(path, bytes)?)
             }
         };
-        let provider = Arc::new(provider(policy));
         let crls = match (&policy.crl, &inputs.crl) {
             (Some(path), Some(bytes)) => Some(crls(path, bytes)?),
             _ => None,
         };
-        let verifier = Verifier::new(Arc::clone(&anchors), crls, policy, &provider);
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(policy))
+        let verifier = Verifier::new(Arc::clone(&anchors), crls, policy, &provider(policy));
+        Ok(Self::assemble(
+            number,
+            identity,
+            anchors,
+            Arc::new(verifier),
+            policy.clone(),
+        ))
+    }
+
+    /// Returns the same Generation without the post-quantum key exchange; `None` if it has none.
+    pub fn without_post_quantum(&self) -> Option<Self> {
+        let policy = TlsPolicy {
+            post_quantum: false,
+            ..self.policy.clone()
+        };
+        self.policy.post_quantum.then(|| {
+            let (anchors, verifier) = (Arc::clone(&self.anchors), Arc::clone(&self.verifier));
+            Self::assemble(
+                self.number,
+                self.identity.clone(),
+                anchors,
+                verifier,
+                policy,
+            )
+        })
+    }
+
+    fn assemble(
+        number: u64,
+        identity: Identity,
+        anchors: Arc<Anchors>,
+        verifier: Arc<Verifier>,
+        policy: TlsPolicy,
+    ) -> Self {
+        let certificate_verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&verifier) as _;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider(&policy)))
+            .with_protocol_versions(versions(&policy))
             .expect("aws-lc-rs speaks TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_custom_certificate_verifier(certificate_verifier)
             .with_client_cert_resolver(Arc::new(Presents(identity.certified())));
         if let Some(log) = keylog::key_log() {
             config.key_log = log;
@@ -100,7 +140,7 @@ impl Generation {
                 .collect();
             Arc::new(config)
         };
-        Ok(Self {
+        Self {
             number,
             identity,
             http1: offering(&["http/1.1"]),
@@ -109,7 +149,10 @@ impl Generation {
             anchors,
             require_request: policy.require_request,
             demands: Mutex::default(),
-        })
+            acceptances: Mutex::default(),
+            verifier,
+            policy,
+        }
     }
 
     /// Which loading of its binding this is, from 1.
@@ -146,6 +189,21 @@ impl Generation {
     pub(super) fn recall(&self, name: &ServerName<'static>) -> Option<Demand> {
         let demands = self.demands.lock().unwrap_or_else(PoisonError::into_inner);
         demands.get(name).cloned()
+    }
+
+    /// Returns the mark that the origin called `name` has accepted our certificate.
+    pub(super) fn acceptance(&self, name: &ServerName<'static>) -> Arc<AtomicBool> {
+        let lock = self.acceptances.lock();
+        let mut acceptances = lock.unwrap_or_else(PoisonError::into_inner);
+        if acceptances.len() >= MOST_NAMES && !acceptances.contains_key(name) {
+            return Arc::default();
+        }
+        Arc::clone(acceptances.entry(name.clone()).or_default())
+    }
+
+    /// Whether the post-quantum key exchange is offered: only in TLS 1.3.
+    pub(super) fn offers_post_quantum(&self) -> bool {
+        self.policy.post_quantum && self.policy.max == TlsVersion::Tls13
     }
 
     /// Whether the certificate is valid at `now`; `path` is for the error.

@@ -23,6 +23,7 @@ use super::remark::Remark;
 use super::{key, pem, pkcs12, x509};
 
 /// A certificate chain and the key it was issued for.
+#[derive(Clone)]
 pub struct Identity {
     leaf: Leaf,
     remarks: Vec<Remark>,
@@ -272,6 +273,7 @@ fn usage_remarks(leaf: &CertificateDer<'_>) -> Vec<Remark> {
 }
 
 /// The issuer of the last certificate of a chain, whose own certificate is not in the file.
+#[derive(Clone)]
 struct MissingIssuer {
     canonical: Vec<u8>,
     name: String,

@@ -88,6 +88,30 @@ impl Ca {
         params
     }
 
+    /// The certificate of an authority below this one, and its key, as if it were a server's.
+    pub fn intermediate_leaf(&self) -> Issued {
+        let mut params = Self::params("below");
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("localhost".try_into().unwrap())];
+        let key = KeyPair::generate().unwrap();
+        Issued {
+            chain: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key: key.serialize_pem(),
+            serial: String::new(),
+        }
+    }
+
+    /// The key in PEM.
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// A root of this name with the same key.
+    pub fn renamed(&self, name: &str) -> Self {
+        Self::with(KeyPair::from_pem(&self.key()).unwrap(), |params| {
+            params.distinguished_name.push(DnType::CommonName, name);
+        })
+    }
+
     pub fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer
     }

@@ -61,6 +61,10 @@ pub fn chain(
         | E::MaximumNameConstraintComparisonsExceeded => Distrust::Constraint(
             "its chain takes too long to verify: too many certificates or names",
         ),
+        // A trust anchor has its name, and another key.
+        E::InvalidSignatureForPublicKey if others.is_empty() && is_self_signed(leaf) => {
+            Distrust::SelfSigned(server_name.to_str().into_owned())
+        }
         E::InvalidSignatureForPublicKey => {
             unsupported_key(leaf, others, anchors).unwrap_or(Distrust::BadSignature)
         }
