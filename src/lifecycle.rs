@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
@@ -163,6 +164,40 @@ pub fn fault(place: &str) {
     if cfg!(debug_assertions) && std::env::var("MTLSD_FAULT").is_ok_and(|named| named == place) {
         panic!("MTLSD_FAULT names {place}");
     }
+}
+
+/// Panics while the working directory has a file `panic.PLACE.NAME`, and hangs while it has one
+/// `hang.PLACE.NAME`; exists in debug builds only, and only where `MTLSD_FAULT` is `files`.
+#[inline]
+pub fn fault_in(place: &str, name: &str) {
+    if cfg!(debug_assertions) && std::env::var("MTLSD_FAULT").is_ok_and(|named| named == "files") {
+        let is_there = |what: &str| Path::new(&format!("{what}.{place}.{name}")).exists();
+        while is_there("hang") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if is_there("panic") {
+            panic!("a file demands it");
+        }
+    }
+}
+
+/// Returns the time by the wall clock. In debug builds, the file that `MTLSD_CLOCK` names can hold a
+/// number of seconds by which it is off.
+#[inline]
+pub fn wall_clock() -> SystemTime {
+    let now = SystemTime::now();
+    if cfg!(debug_assertions)
+        && let Some(file) = std::env::var_os("MTLSD_CLOCK")
+        && let Ok(text) = std::fs::read_to_string(file)
+        && let Ok(offset) = text.trim().parse::<i64>()
+    {
+        let offset = Duration::from_secs(offset.unsigned_abs());
+        return match text.trim().starts_with('-') {
+            true => now - offset,
+            false => now + offset,
+        };
+    }
+    now
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! and a watch on the file would stay with the version that is gone. What an event says happened
 //! is not believed either; it only says which name to look at again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,9 +16,13 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 /// Watches everything that decides what a set of paths leads to.
 pub struct Watcher {
     inner: RecommendedWatcher,
-    // Which of the paths, by index, each name decides about.
-    names: HashMap<PathBuf, BTreeSet<usize>>,
-    directories: BTreeSet<PathBuf>,
+    // What is followed, by owner.
+    trails: HashMap<u64, Trail>,
+    // Which owners each name decides about.
+    names: HashMap<PathBuf, BTreeSet<u64>>,
+    directories: HashMap<PathBuf, BTreeSet<u64>>,
+    // Directories that could not be watched.
+    failing: BTreeSet<PathBuf>,
 }
 
 /// Something happened.
@@ -48,43 +52,67 @@ impl Watcher {
         })?;
         Ok(Self {
             inner,
+            trails: HashMap::new(),
             names: HashMap::new(),
-            directories: BTreeSet::new(),
+            directories: HashMap::new(),
+            failing: BTreeSet::new(),
         })
     }
 
-    /// Watches what decides about `paths` as things are now. To be called again after every
-    /// change: a link may lead elsewhere, a directory may be a new one of the same name.
-    /// Returns the directories that cannot be watched.
-    pub fn follow<'p>(
-        &mut self,
-        paths: impl Iterator<Item = (usize, &'p Path)>,
-    ) -> BTreeMap<PathBuf, notify::Error> {
-        let mut directories = BTreeSet::new();
-        self.names.clear();
-        for (index, path) in paths {
-            let trail = Trail::of(path);
-            directories.extend(trail.directories);
-            for name in trail.names {
-                self.names.entry(name).or_default().insert(index);
+    /// Watches `trail` for `owner`, in place of what was watched for it before. To be called again
+    /// after every change: a link may lead elsewhere, a directory may be a new one of the same name.
+    /// Returns the directories that cannot be watched, unless they were returned before.
+    pub fn follow(&mut self, owner: u64, trail: Trail) -> Vec<(PathBuf, notify::Error)> {
+        let before = self.trails.remove(&owner).unwrap_or_default();
+        if before != trail {
+            self.remove(owner, &before, &trail);
+            for name in &trail.names {
+                let owners = self.names.entry(name.clone()).or_default();
+                owners.insert(owner);
             }
         }
-        for gone in self.directories.difference(&directories) {
-            // It may be gone from the file system too.
-            let _ = self.inner.unwatch(gone);
-        }
-        let mut failed = BTreeMap::new();
-        for directory in &directories {
+        let mut failed = Vec::new();
+        for directory in &trail.directories {
+            let owners = self.directories.entry(directory.clone()).or_default();
+            owners.insert(owner);
             // Again even when it is watched already: the path may be another directory now.
-            if let Err(error) = self.inner.watch(directory, RecursiveMode::NonRecursive) {
-                failed.insert(directory.clone(), error);
+            match self.inner.watch(directory, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.failing.remove(directory);
+                }
+                Err(error) => {
+                    if self.failing.insert(directory.clone()) {
+                        failed.push((directory.clone(), error));
+                    }
+                }
             }
         }
-        self.directories = directories;
+        self.trails.insert(owner, trail);
         failed
     }
 
-    /// Which of the followed paths a change may concern.
+    /// Watches nothing for `owner` from here on.
+    pub fn forget(&mut self, owner: u64) {
+        if let Some(before) = self.trails.remove(&owner) {
+            self.remove(owner, &before, &Trail::default());
+        }
+    }
+
+    /// Removes what only the trail `before` has.
+    fn remove(&mut self, owner: u64, before: &Trail, after: &Trail) {
+        for name in before.names.difference(&after.names) {
+            release(&mut self.names, name, owner);
+        }
+        for directory in before.directories.difference(&after.directories) {
+            if release(&mut self.directories, directory, owner) {
+                self.failing.remove(directory);
+                // It may be gone from the file system too.
+                let _ = self.inner.unwatch(directory);
+            }
+        }
+    }
+
+    /// The owners whose files a change may concern.
     pub fn concerned(&self, change: &Change) -> Concerned {
         match change {
             Change::Anything | Change::Broken => Concerned::All,
@@ -94,10 +122,36 @@ impl Watcher {
                     .filter_map(|name| self.names.get(name))
                     .flatten()
                     .copied()
+                    .chain(names.iter().flat_map(|name| self.waiting_for(name)))
                     .collect(),
             ),
         }
     }
+
+    /// The owners that wait for anything to appear where `name` is.
+    fn waiting_for(&self, name: &Path) -> impl Iterator<Item = u64> {
+        let parent = name.parent().map(Path::to_owned).unwrap_or_default();
+        let owners = self.directories.get(&parent).into_iter().flatten();
+        owners
+            .filter(move |owner| {
+                let trail = self.trails.get(owner);
+                trail.is_some_and(|trail| trail.awaiting.contains(&parent))
+            })
+            .copied()
+    }
+}
+
+/// Removes `owner` from those of `path`. Returns `true` if it was the last.
+fn release(map: &mut HashMap<PathBuf, BTreeSet<u64>>, path: &Path, owner: u64) -> bool {
+    let Some(owners) = map.get_mut(path) else {
+        return false;
+    };
+    owners.remove(&owner);
+    let last = owners.is_empty();
+    if last {
+        map.remove(path);
+    }
+    last
 }
 
 fn tell(event: notify::Result<Event>, on_change: &impl Fn(Change)) {
@@ -114,30 +168,51 @@ fn tell(event: notify::Result<Event>, on_change: &impl Fn(Change)) {
     }
 }
 
-/// Which of the followed paths a change may concern, by index.
+/// The owners whose files a change may concern.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Concerned {
     /// Any of them.
     All,
     /// These.
-    Some(BTreeSet<usize>),
+    Some(BTreeSet<u64>),
 }
 
-/// What decides which file a path leads to.
-#[derive(Default, Debug)]
-struct Trail {
+/// What decides which files some paths lead to. Finding out may take as long as their file systems
+/// take to answer.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Trail {
     directories: BTreeSet<PathBuf>,
     names: BTreeSet<PathBuf>,
+    // Directories in which anything that appears may be what is missing.
+    awaiting: BTreeSet<PathBuf>,
+    awaits_anything: bool,
 }
 
 impl Trail {
-    fn of(path: &Path) -> Self {
+    /// That of `paths`, as things are now.
+    pub fn of<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
         let mut trail = Self::default();
-        // Fails only for an empty path, which no file has.
-        if let Ok(path) = std::path::absolute(path) {
-            trail.walk(&path);
-        }
+        trail.walk_all(paths);
         trail
+    }
+
+    /// The same. Where a file is missing, files of other names in its directory matter too.
+    pub fn awaiting<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
+        let mut trail = Self {
+            awaits_anything: true,
+            ..Self::default()
+        };
+        trail.walk_all(paths);
+        trail
+    }
+
+    fn walk_all<'p>(&mut self, paths: impl IntoIterator<Item = &'p Path>) {
+        for path in paths {
+            // Fails only for an empty path, which no file has.
+            if let Ok(path) = std::path::absolute(path) {
+                self.walk(&path);
+            }
+        }
     }
 
     /// Goes down `path` as the kernel would, noting each link on the way, the file, and the
@@ -171,8 +246,15 @@ impl Trail {
                     here = next;
                 }
                 Err(_) => {
-                    // Not there yet: it will appear here.
+                    // Not there yet: it will appear here. Or hidden: the directory's mode will change.
                     self.note(&here, &next);
+                    if let Some(parent) = here.parent() {
+                        let (parent, here) = (parent.to_owned(), here.clone());
+                        self.note(&parent, &here);
+                    }
+                    if self.awaits_anything {
+                        self.awaiting.insert(here);
+                    }
                     break;
                 }
             }
@@ -227,7 +309,7 @@ mod tests {
         fs::write(root.join("certs/..2026/tls.crt"), "").unwrap();
         symlink("..2026", root.join("certs/..data")).unwrap();
         symlink("..data/tls.crt", root.join("certs/tls.crt")).unwrap();
-        let trail = Trail::of(&root.join("certs/tls.crt"));
+        let trail = Trail::of([root.join("certs/tls.crt").as_path()]);
         let expected = [
             "certs",
             "certs/..2026",
@@ -241,8 +323,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_waited_for_where_it_will_appear() {
         let (_keep, root) = root();
-        let trail = Trail::of(&root.join("later/tls.crt"));
-        assert_eq!(names(&trail, &root), ["later"]);
+        let trail = Trail::of([root.join("later/tls.crt").as_path()]);
+        assert_eq!(names(&trail, &root), ["", "later"]);
         assert!(trail.directories.contains(&root));
     }
 
@@ -251,7 +333,10 @@ mod tests {
         let (_keep, root) = root();
         symlink("b", root.join("a")).unwrap();
         symlink("a", root.join("b")).unwrap();
-        assert_eq!(names(&Trail::of(&root.join("a")), &root), ["", "a", "b"]);
+        assert_eq!(
+            names(&Trail::of([root.join("a").as_path()]), &root),
+            ["", "a", "b"]
+        );
     }
 
     fn watched(path: &Path) -> (Watcher, Receiver<Change>) {
@@ -260,7 +345,7 @@ mod tests {
             let _ = sender.send(change);
         })
         .unwrap();
-        let failed = watcher.follow([(7, path)].into_iter());
+        let failed = watcher.follow(7, Trail::of([path]));
         assert!(failed.is_empty(), "{failed:?}");
         (watcher, changes)
     }
@@ -303,10 +388,10 @@ mod tests {
         let (mut watcher, changes) = watched(&path);
         fs::remove_dir_all(&directory).unwrap();
         assert!(notices(&watcher, &changes, Duration::from_secs(5)));
-        watcher.follow([(7, path.as_path())].into_iter());
+        watcher.follow(7, Trail::of([path.as_path()]));
         fs::create_dir(&directory).unwrap();
         assert!(notices(&watcher, &changes, Duration::from_secs(5)));
-        watcher.follow([(7, path.as_path())].into_iter());
+        watcher.follow(7, Trail::of([path.as_path()]));
         while changes.try_recv().is_ok() {}
         fs::write(&path, "two").unwrap();
         assert!(notices(&watcher, &changes, Duration::from_secs(5)));

@@ -62,8 +62,8 @@ impl Bench {
     }
 }
 
-const USED: &str = "using the new configuration";
-const REFUSED: &str = "refused the new configuration, the one before stays in use";
+const USED: &str = "configuration reloaded";
+const REFUSED: &str = "configuration reload failed; keeping the current configuration";
 
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))

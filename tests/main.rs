@@ -28,6 +28,7 @@ mod odd_certificates;
 mod origin_faults;
 mod process;
 mod refused_streams;
+mod reload_retry;
 mod retry;
 mod rotation;
 mod routing;

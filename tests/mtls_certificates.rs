@@ -252,8 +252,8 @@ fn a_changed_wrangler_project_is_followed_without_a_restart() {
     });
 }
 
-const USED: &str = "using the new configuration";
-const REFUSED: &str = "refused the new configuration, the one before stays in use";
+const USED: &str = "configuration reloaded";
+const REFUSED: &str = "configuration reload failed; keeping the current configuration";
 
 #[test]
 fn check_says_what_a_binding_without_an_origin_may_fetch() {

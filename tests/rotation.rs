@@ -456,7 +456,7 @@ fn idle_workers_let_go_of_old_connections_too() {
 
 #[test]
 fn a_broken_file_is_refused_once_and_recovery_is_automatic() {
-    const REFUSED: &str = "refused new files, the certificate before stays in use";
+    const REFUSED: &str = "certificate reload failed; keeping the current certificate";
     let ca = Ca::new();
     let origin = Origin::start(&ca);
     let old = ca.issue("old");
@@ -507,7 +507,8 @@ fn an_expired_replacement_is_refused() {
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
     });
     fs::write(daemon.path("client.pem"), expired.pem()).unwrap();
-    let refused = daemon.wait_for_line("refused new files, the certificate before stays in use");
+    let refused =
+        daemon.wait_for_line("certificate reload failed; keeping the current certificate");
     assert!(
         refused["error"]
             .as_str()
@@ -550,7 +551,7 @@ fn reading_the_files_is_no_reason_to_look_again() {
     let config = format!("[log]\nlevel = \"debug\"\n{}", binding(&origin, ""));
     let daemon = Daemon::start(&ca, &client, &config);
     // The first look comes right after watching has begun.
-    let looks = daemon.wait_for_lines("looking at files", 1).len();
+    let looks = daemon.wait_for_lines("reading files", 1).len();
     let stop = Arc::new(AtomicBool::new(false));
     let (path, stopped) = (daemon.path("client.pem"), Arc::clone(&stop));
     let reader = std::thread::spawn(move || {
@@ -565,5 +566,5 @@ fn reading_the_files_is_no_reason_to_look_again() {
     std::thread::sleep(Duration::from_millis(1500));
     stop.store(true, Relaxed);
     assert!(reader.join().unwrap() > 1000);
-    assert_eq!(daemon.lines("looking at files").len(), looks);
+    assert_eq!(daemon.lines("reading files").len(), looks);
 }

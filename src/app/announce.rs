@@ -8,8 +8,7 @@ use crate::timestamp::rfc3339;
 
 use super::plan::Plan;
 
-/// Says, for each binding, how to use it and what it presents. Returns a line for the service
-/// manager.
+/// Says, for each binding, how to use it and what it presents.
 ///
 /// `listeners` are those that are opened now, by the number of their door, and `is_new` says of
 /// which bindings nothing was said before.
@@ -18,7 +17,7 @@ pub fn announce(
     reloaders: &[Reloader],
     listeners: &[(usize, Listener)],
     is_new: impl Fn(usize) -> bool,
-) -> String {
+) {
     let by_door = listeners
         .iter()
         .filter_map(|(number, listener)| Some((plan.doors.get(number)?, listener)));
@@ -69,10 +68,6 @@ pub fn announce(
                 binding.name
             );
         }
-    }
-    match plan.bindings.len() {
-        1 => "serving 1 binding".to_owned(),
-        count => format!("serving {count} bindings"),
     }
 }
 

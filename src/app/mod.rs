@@ -1,33 +1,38 @@
 //! Builds everything from a configuration: first all that can fail, then the threads.
 
 mod announce;
+mod candidate;
 mod connections;
 mod examine;
 mod listeners;
 mod once;
 mod operator;
 mod plan;
+mod reloading;
 mod signals;
+mod status;
 mod supervisor;
 mod watched;
 mod worker;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::SystemTime;
 
 use crate::access::{self, Use};
-use crate::config::{Binding, Config, ConfigError, Draft, LogSettings, Mistake, Place};
+use crate::config::{Binding, Config, ConfigError, Draft, Given, LogSettings, Mistake, Place};
+use crate::lifecycle::wall_clock;
 use crate::log;
-use crate::reload::{self, Reloader};
+use crate::reload::Reloader;
 use crate::route::{Entrance, Routes};
 use crate::server::{BindError, Listener};
 use crate::tls::{Input, LoadError};
 
+use candidate::ConfigSource;
 use listeners::{Listeners, Move};
-use operator::ConfigSource;
 use plan::{Plan, begin};
 
 pub use examine::{Examined, examine};
@@ -83,11 +88,19 @@ pub enum Validity {
 ///
 /// All mistakes there are: those of the text, and those that opening the files found.
 pub fn load(draft: Draft, validity: Validity) -> Result<Loaded, ConfigError> {
-    let source = draft.origin().map(|(given, texts)| ConfigSource {
+    // What a pipe held cannot be read again.
+    let is_a_file = |given: &Given| given.files().all(Path::is_file);
+    let origin = draft.origin().filter(|(given, _)| is_a_file(given));
+    let source = origin.map(|(given, texts)| ConfigSource {
         given: given.clone(),
-        seen: Some(texts.clone()),
+        adopted: texts.clone(),
     });
-    let (config, reloaders) = identities(draft, validity, |_| false)?;
+    let demand = match validity {
+        Validity::Demanded => Demand::Valid,
+        Validity::Wished => Demand::Loaded,
+    };
+    let loading = identities(draft, wall_clock(), |_| demand);
+    let (config, reloaders) = loading.result?;
     Ok(Loaded {
         config,
         reloaders: reloaders.into_iter().flatten().collect(),
@@ -95,28 +108,49 @@ pub fn load(draft: Draft, validity: Validity) -> Result<Loaded, ConfigError> {
     })
 }
 
-/// Loads the identities of the bindings in `draft`, but for those that are `kept`.
-fn identities(
-    mut draft: Draft,
-    validity: Validity,
-    kept: impl Fn(&Binding) -> bool,
-) -> Result<(Config, Vec<Option<Reloader>>), ConfigError> {
-    let now = SystemTime::now();
+/// What is wanted of a binding's identity.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    /// That it is loaded and valid now.
+    Valid,
+    /// That it is loaded.
+    Loaded,
+    /// Nothing: it is not loaded.
+    Nothing,
+}
+
+/// What came of loading the identities of a configuration.
+struct Loading {
+    result: Result<(Config, Vec<Option<Reloader>>), ConfigError>,
+    /// When a certificate becomes valid that is not valid yet, if one is demanded to be.
+    retry_at: Option<SystemTime>,
+}
+
+/// Loads the identities of the bindings in `draft`, as `demand` says for each.
+fn identities(mut draft: Draft, now: SystemTime, demand: impl Fn(&Binding) -> Demand) -> Loading {
     let mut reloaders = Vec::new();
     let mut mistakes = Vec::new();
+    let mut retry_at = None;
     for binding in draft.bindings() {
-        if kept(binding) {
+        let demand = demand(binding);
+        if demand == Demand::Nothing {
             reloaders.push(None);
             continue;
         }
-        let errors = match Reloader::load(binding) {
-            Ok(reloader) => {
+        let loaded = catch_unwind(AssertUnwindSafe(|| Reloader::load(binding)));
+        let errors = match loaded {
+            Ok(Ok(reloader)) => {
                 let invalid = reloader.check_validity(now).err();
                 reloaders.push(Some(reloader));
-                let invalid = invalid.filter(|_| validity == Validity::Demanded);
+                let invalid = invalid.filter(|_| demand == Demand::Valid);
+                retry_at = retry_at.max(invalid.as_ref().and_then(LoadError::passes_at));
                 invalid.into_iter().collect()
             }
-            Err(errors) => errors,
+            Ok(Err(errors)) => errors,
+            Err(_) => {
+                mistakes.push(bug(binding));
+                Vec::new()
+            }
         };
         let path = draft.path();
         mistakes.extend(errors.iter().map(|error| mistake(binding, error, path)));
@@ -124,7 +158,17 @@ fn identities(
     for mistake in mistakes {
         draft.blame(mistake);
     }
-    Ok((draft.finish()?, reloaders))
+    Loading {
+        result: draft.finish().map(|config| (config, reloaders)),
+        retry_at,
+    }
+}
+
+/// What is said when loading has panicked. The panic's own text may quote a secret.
+fn bug(binding: &Binding) -> Mistake {
+    let message = format!("binding \"{}\": internal error while loading", binding.name);
+    Mistake::new(binding.places.certificate.clone(), message)
+        .help("this is a bug in mtlsd; please report it")
 }
 
 /// `config` is the configuration file; without one, paths are relative to the working directory.
@@ -286,7 +330,7 @@ impl App {
         } = self.loaded;
         let workers = config.workers.get();
         for reloader in &mut reloaders {
-            reload::remark(reloader, SystemTime::now());
+            reloading::remark(reloader);
         }
         let (reload, signals) = channel();
         let plan = Plan {

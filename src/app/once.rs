@@ -28,7 +28,7 @@ use crate::tls::{Generation, LoadError};
 use crate::upstream::{House, Published, Slots, Upstream};
 
 use super::listeners::own_settings;
-use super::{Validity, identities};
+use super::{Demand, identities};
 
 /// A binding that is there for one request.
 pub struct Once {
@@ -87,8 +87,11 @@ impl Once {
     ///
     /// When the configuration or one of these files is wrong, or there is no such binding.
     pub fn load(draft: Draft, name: &str) -> Result<Self, OnceError> {
-        let (config, reloaders) =
-            identities(draft, Validity::Wished, |binding| !is_called(binding, name))?;
+        let demand = |binding: &Binding| match is_called(binding, name) {
+            true => Demand::Loaded,
+            false => Demand::Nothing,
+        };
+        let (config, reloaders) = identities(draft, SystemTime::now(), demand).result?;
         let known = config.bindings.iter().map(|one| one.name.to_string());
         let known = known.collect();
         let all = config.bindings.into_iter().zip(reloaders);

@@ -1,24 +1,25 @@
-//! Has the running daemon use what the files say: new Generations, and new configurations.
+//! Applies reloads to the workers and listeners: new Generations, and new configurations.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use crate::config::{Binding, Config, ConfigError, Draft, Given, LogSettings, Texts};
-use crate::reload::{Daemon, Reloader};
+use crate::config::{Config, LogSettings};
+use crate::reload::{Rejection, Reloader};
 use crate::route::Routes;
-use crate::server::{BindError, Porter};
-use crate::systemd;
+use crate::server::Porter;
 use crate::tls::Generation;
 use crate::upstream::{Published, Slots};
+use crate::watch::Watcher;
 
 use super::announce::announce;
+use super::candidate::{Attempt, ConfigSource, Ready};
 use super::listeners::{Listeners, Move};
 use super::plan::{Descent, Plan, begin};
 use super::worker::{Address, Command};
-use super::{Validity, identities};
 
-/// The reload thread's hands.
+/// Reaches everything that a reload changes.
 pub struct Operator {
     pub source: Option<ConfigSource>,
     pub plan: Arc<Plan>,
@@ -26,25 +27,15 @@ pub struct Operator {
     pub workers: Vec<Address>,
     pub porter: Porter,
     pub log: LogSettings,
+    /// The configuration that was last rejected.
+    pub rejected: Option<Rejection>,
+    /// The files that it needs.
+    pub awaited: Vec<PathBuf>,
 }
 
-/// What the configuration is taken from, and what stood there when it was last judged.
-pub struct ConfigSource {
-    pub given: Given,
-    pub seen: Option<Texts>,
-}
-
-/// Why a new configuration is not used.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("{}", .0.render())]
-    Mistakes(#[from] ConfigError),
-    #[error(transparent)]
-    Bind(#[from] BindError),
-}
-
-impl Daemon for Operator {
-    fn publish(&mut self, binding: usize, generation: &Arc<Generation>) {
+impl Operator {
+    /// Has the binding with this index use a Generation; returns when every worker does.
+    pub fn publish(&self, binding: usize, generation: &Arc<Generation>) {
         let binding = &self.plan.bindings[binding];
         let published = Published {
             generation: Arc::clone(generation),
@@ -55,73 +46,65 @@ impl Daemon for Operator {
         });
     }
 
-    fn configuration(&self) -> Vec<PathBuf> {
-        let given = self.source.iter().map(|source| &source.given);
-        given.flat_map(Given::files).map(Path::to_owned).collect()
+    /// Returns an attempt to read the configuration; `None` if there is nothing to read it from.
+    pub fn attempt(&self, watcher: &Arc<Mutex<Watcher>>) -> Option<Attempt> {
+        let source = self.source.as_ref()?;
+        Some(Attempt {
+            given: source.given.clone(),
+            adopted: source.adopted.clone(),
+            plan: Arc::clone(&self.plan),
+            listeners: self.listeners.clone(),
+            porter: self.porter.clone(),
+            watcher: Arc::clone(watcher),
+            files: self.awaited.clone(),
+        })
     }
 
-    fn reconfigure(&mut self, reloaders: &mut Vec<Reloader>) {
-        let Some(source) = &mut self.source else {
-            return;
-        };
-        let texts = match source.given.texts() {
-            Ok(texts) => texts,
-            Err(error) => {
-                // Said once: an editor may be between deleting and writing, or it may stay away.
-                if source.seen.take().is_some() {
-                    tracing::error!(%error, "cannot read the configuration, the one before stays in use");
-                }
-                return;
-            }
-        };
-        if source.seen.as_ref() == Some(&texts) {
-            return;
+    /// Uses a new configuration. Returns the new bindings' Reloaders, in the order of the bindings;
+    /// gives `reloaders` back if something else has changed since the configuration was read.
+    ///
+    /// # Errors
+    ///
+    /// Returns `reloaders` if something else was adopted since `ready` was begun.
+    pub fn adopt(
+        &mut self,
+        ready: Ready,
+        reloaders: Vec<Reloader>,
+    ) -> Result<Vec<Reloader>, Vec<Reloader>> {
+        let Ready {
+            texts,
+            config,
+            loaded,
+            change,
+            base,
+        } = ready;
+        if !Arc::ptr_eq(&base, &self.plan) {
+            return Err(reloaders);
         }
-        let draft = source.given.understand(&texts);
-        source.seen = Some(texts);
-        let applied = draft
-            .map_err(Refused::from)
-            .and_then(|draft| self.apply(draft, reloaders));
-        if let Err(refused) = applied {
-            tracing::error!(error = %refused, "refused the new configuration, the one before stays in use");
-        }
-    }
-}
-
-impl Operator {
-    /// Uses the configuration in `draft`: all of it, or nothing.
-    fn apply(&mut self, draft: Draft, reloaders: &mut Vec<Reloader>) -> Result<(), Refused> {
+        self.warn_of_the_rest(&config);
         let old = Arc::clone(&self.plan);
-        let kept = |binding: &Binding| {
-            let same_name = |other: &Binding| other.name == binding.name;
-            let index = old.bindings.iter().position(same_name)?;
-            old.bindings[index].is_like(binding).then_some(index)
-        };
-        let (config, loaded) =
-            identities(draft, Validity::Wished, |binding| kept(binding).is_some())?;
+        let mut before: Vec<_> = reloaders.into_iter().map(Some).collect();
+        let (mut reloaders, mut origins) = (Vec::new(), Vec::new());
+        for (binding, loaded) in config.bindings.iter().zip(loaded) {
+            let index = old.bindings.iter().position(|one| one.name == binding.name);
+            let kept = index.filter(|index| old.bindings[*index].is_like(binding));
+            let reloader = match (loaded, index) {
+                (Some(loaded), _) => loaded,
+                (None, Some(index)) => before[index].take().expect("names are unique"),
+                (None, None) => unreachable!("what has no predecessor was loaded"),
+            };
+            origins.push(match kept {
+                Some(index) => Descent::Kept(index),
+                None => begin(&reloader, binding, self.workers.len()),
+            });
+            reloaders.push(reloader);
+        }
         let Move {
             listeners,
             mut open,
             close,
             transfer,
-        } = self.listeners.towards(&config, Some(&self.porter))?;
-        // Nothing can fail from here on.
-        self.warn_of_the_rest(&config);
-        let mut before: Vec<_> = reloaders.drain(..).map(Some).collect();
-        let mut origins = Vec::new();
-        for (binding, loaded) in config.bindings.iter().zip(loaded) {
-            match (loaded, kept(binding)) {
-                (Some(reloader), _) => {
-                    origins.push(begin(&reloader, binding, self.workers.len()));
-                    reloaders.push(reloader);
-                }
-                (None, Some(index)) => {
-                    origins.push(Descent::Kept(index));
-                    reloaders.extend(before[index].take());
-                }
-                (None, None) => unreachable!("what is not kept was loaded"),
-            }
-        }
+        } = change;
         let plan = Arc::new(Plan {
             routes: Arc::new(Routes::new(&config.bindings)),
             bindings: config.bindings,
@@ -136,31 +119,63 @@ impl Operator {
         let transferred = self.porter.take(&transfer);
         self.tell_all(|done| Command::Follow(Arc::clone(&plan), done));
         let is_new = |index: usize| matches!(plan.origins[index], Descent::New(..));
-        let status = announce(&plan, reloaders, &open, is_new);
+        announce(&plan, &reloaders, &open, is_new);
         open.extend(transferred);
         self.porter.open(open);
         self.plan = plan;
         self.listeners = listeners;
-        systemd::status(&status);
+        if let Some(source) = &mut self.source {
+            source.adopted = texts;
+        }
+        self.settle();
         tracing::info!(
             bindings = self.plan.bindings.len(),
-            "using the new configuration"
+            "configuration reloaded"
         );
-        Ok(())
+        Ok(reloaders)
+    }
+
+    /// Notes that the configuration was rejected. Returns `true` if that is news.
+    pub fn reject(
+        &mut self,
+        reason: String,
+        retry_at: Option<SystemTime>,
+        now: SystemTime,
+    ) -> bool {
+        Rejection::note(&mut self.rejected, reason, retry_at, now)
+    }
+
+    /// The configuration that is rejected now.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        self.rejected.as_ref().filter(|rejection| rejection.stands)
+    }
+
+    /// Ends the rejection that stands. Returns `true` if there was one.
+    pub fn settle(&mut self) -> bool {
+        self.awaited.clear();
+        let standing = self.rejected.as_mut().filter(|rejection| rejection.stands);
+        let stood = standing.is_some();
+        if let Some(rejection) = standing {
+            rejection.stands = false;
+        }
+        stood
     }
 
     /// Says what a running process cannot change.
     fn warn_of_the_rest(&self, config: &Config) {
-        if config.workers.get() != self.workers.len() {
-            tracing::warn!("`workers` has changed: restart to use it");
-        }
-        if config.log != self.log {
-            tracing::warn!("[log] has changed: restart to use it");
+        let changed = [
+            ("workers", config.workers.get() != self.workers.len()),
+            ("log", config.log != self.log),
+        ];
+        for (key, changed) in changed {
+            if changed {
+                tracing::warn!(key, "configuration change requires a restart");
+            }
         }
     }
 
     /// Tells every worker, and waits until all have done it.
-    fn tell_all(&self, command: impl Fn(std::sync::mpsc::SyncSender<()>) -> Command) {
+    fn tell_all(&self, command: impl Fn(SyncSender<()>) -> Command) {
         let (done, taken) = sync_channel(self.workers.len());
         let told = self
             .workers

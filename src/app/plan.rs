@@ -8,11 +8,12 @@ use std::sync::mpsc::Sender;
 
 use crate::config::Binding;
 use crate::log;
-use crate::reload::{Reloader, Signal};
+use crate::reload::Reloader;
 use crate::route::Routes;
 use crate::upstream::{Published, Slots};
 
 use super::listeners::Door;
+use super::reloading::Signal;
 
 /// What all workers work by.
 pub struct Plan {

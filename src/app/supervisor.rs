@@ -13,16 +13,19 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::LogSettings;
 use crate::lifecycle::DRAIN;
-use crate::reload::{self, Reloader, Signal};
+use crate::reload::{Loaders, Reloader};
 use crate::server::{Accepted, Acceptor, Listener, Porter};
 use crate::systemd;
 use crate::watch::{Change, Watcher};
 
 use super::announce::announce;
+use super::candidate::ConfigSource;
 use super::listeners::Listeners;
-use super::operator::{ConfigSource, Operator};
+use super::operator::Operator;
 use super::plan::Plan;
+use super::reloading::{Reloading, Signal, Summary};
 use super::signals::{Signals, Wanted};
+use super::status;
 use super::watched::{Ended, Gone, catch, fatal, panic_text, watched};
 use super::worker::{Address, Command};
 use super::{StartError, worker};
@@ -89,7 +92,8 @@ impl Running {
         // Before anything is announced: a signal must not meet the default handler after that.
         let signals = Signals::listen().map_err(system("listen for signals"))?;
         let (end, ended) = unbounded_channel();
-        let status = announce(&plan, &reloaders, &open, |_| true);
+        let status = status::line(plan.bindings.len(), &[]);
+        announce(&plan, &reloaders, &open, |_| true);
         let (acceptor, porter) = Acceptor::new().map_err(system("wait for connections"))?;
 
         let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| Address::new()).unzip();
@@ -116,6 +120,8 @@ impl Running {
             workers: workers.clone(),
             porter: porter.clone(),
             log,
+            rejected: None,
+            awaited: Vec::new(),
         };
         start_reloading(operator, reloaders, received, &end)?;
         Ok(Self {
@@ -214,18 +220,34 @@ impl Running {
     }
 }
 
-/// Has every file looked at again, and waits until that is done.
+/// Has everything read again, waits until that is done, and logs the outcome.
 async fn reload_everything(reload: Sender<Signal>) {
     tracing::info!("reloading");
     systemd::reloading();
     let (done, finished) = sync_channel(1);
-    if reload.send(Signal::Everything(done)).is_ok() {
-        let waiting = tokio::task::spawn_blocking(move || finished.recv_timeout(LONGEST_RELOAD));
-        if !matches!(waiting.await, Ok(Ok(()))) {
-            tracing::error!(
-                "the files have not been read: one of them may be on a file system that does not answer"
-            );
-        }
+    if reload.send(Signal::Everything(done)).is_err() {
+        return;
+    }
+    let waiting = tokio::task::spawn_blocking(move || finished.recv_timeout(LONGEST_RELOAD));
+    let Ok(Ok(summary)) = waiting.await else {
+        tracing::error!("reload did not complete");
+        return;
+    };
+    let Summary {
+        rejected,
+        unfinished,
+    } = summary;
+    for (name, error) in &rejected {
+        tracing::error!(name, error, "reload rejected");
+    }
+    if !unfinished.is_empty() {
+        tracing::error!(
+            unfinished = unfinished.join(" "),
+            next_step = "check for a file system that does not respond",
+            "reload did not complete"
+        );
+    } else {
+        tracing::info!(rejected = rejected.len(), "reload complete");
     }
 }
 
@@ -256,7 +278,7 @@ impl Spread {
 }
 
 fn start_reloading(
-    mut operator: Operator,
+    operator: Operator,
     reloaders: Vec<Reloader>,
     signals: Receiver<Signal>,
     end: &UnboundedSender<Ended>,
@@ -274,12 +296,17 @@ fn start_reloading(
         // The reload thread ends last of all.
         let _ = changes.send(Signal::Changed(change));
     });
-    let mut watcher = watcher.map_err(|error| StartError::System {
+    let watcher = watcher.map_err(|error| StartError::System {
         what: "watch files",
         source: io::Error::other(error),
     })?;
+    let report = operator.plan.reload.clone();
+    let loaders = Loaders::new(move |finished| {
+        // The reload thread ends last of all.
+        let _ = report.send(Signal::Loaded(finished));
+    });
     watched("reloader", end, move || {
-        reload::run(reloaders, &mut watcher, &signals, &mut operator);
+        Reloading::new(operator, reloaders, watcher, loaders).run(&signals);
         Ok(())
     })
     .map_err(|source| StartError::System {

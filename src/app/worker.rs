@@ -17,12 +17,12 @@ use crate::config::Binding;
 use crate::lifecycle::Drain;
 use crate::log::Access;
 use crate::proxy::{Current, From, Proxy, Service};
-use crate::reload::Signal;
 use crate::server::{self, Accepted, Ends, Settings, Socket, Terms};
 use crate::upstream::{House, Published, Upstream};
 
 use super::connections::Connections;
 use super::plan::{Descent, Plan, local};
+use super::reloading::Signal;
 
 /// What a worker is told.
 pub enum Command {

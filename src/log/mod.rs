@@ -55,7 +55,16 @@ pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
         let thread = std::thread::current();
         let location = panic.location().map(ToString::to_string);
         let message = panic.payload().downcast_ref::<&str>().copied();
-        tracing::error!(thread = thread.name(), location, message, "panicked");
+        // What panics on every request, or on every poll, says so once a minute.
+        if let Some(suppressed) = once_a_minute(location.as_deref().unwrap_or("-"), "panic") {
+            tracing::error!(
+                thread = thread.name(),
+                location,
+                message,
+                suppressed,
+                "panicked"
+            );
+        }
     }));
     let access = settings.access.then(|| {
         let look = Look {

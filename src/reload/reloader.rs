@@ -1,54 +1,61 @@
-//! One binding's identity: what is in use, what was refused, and what has been said about either.
+//! One binding's identity: what is in use, what was rejected, and what has been logged about either.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Binding, BindingName, Source, TlsPolicy, Trust};
-use crate::tls::{Fingerprint, Generation, Inputs, LoadError, Remark};
+use crate::config::{Binding, BindingName};
+use crate::tls::{Fingerprint, Generation, LoadError, Remark};
+
+use super::loaders::Panicked;
+use super::recipe::{Found, Recipe};
+use super::{CONFIGURATION, Subject};
 
 /// Keeps one binding's identity fresh.
 pub struct Reloader {
-    name: BindingName,
-    source: Source,
-    trust: Trust,
-    policy: TlsPolicy,
+    subject: Subject,
+    recipe: Arc<Recipe>,
     current: Arc<Generation>,
     published: SystemTime,
-    // What the files held when they were last judged, for better or worse.
-    seen: Fingerprint,
-    refused: Option<Refusal>,
-    // What was already said about the Generation in use.
+    // What the files of the Generation in use hold.
+    in_use: Fingerprint,
+    rejected: Option<Rejection>,
+    // What was already logged about the Generation in use.
     remarked: Vec<Remark>,
     complained: Option<Instant>,
     // When an origin's alert last led here.
     suspected: Option<Instant>,
 }
 
-/// What was last refused, and when; a success does not erase it from the records.
+/// What was last rejected, and why; a success does not erase it from the records.
 #[derive(Clone, Debug)]
-pub struct Refusal {
-    /// When the files were looked at.
+pub struct Rejection {
+    /// When it was rejected first.
     pub at: SystemTime,
-    /// Why they make no Generation.
+    /// Why.
     pub reason: String,
-    // `None` when the files could not even be read.
-    content: Option<Fingerprint>,
-    // Whether the files are still like that.
-    stands: bool,
+    /// When it would be accepted, if that is a matter of time.
+    pub retry_at: Option<SystemTime>,
+    /// How many attempts have ended like this.
+    pub attempts: u64,
+    /// Whether this is still so.
+    pub stands: bool,
 }
 
-/// What became of looking at the files again.
+/// What became of an attempt.
 #[derive(Debug)]
 pub enum Outcome {
-    /// They make a new Generation.
+    /// The files make a new Generation.
     Published(Arc<Generation>),
-    /// They make none; the Generation before stays in use. Said once for the same files.
-    Refused(LoadError),
+    /// They make none; the Generation before stays in use. The [`Rejection`] is new, or for another
+    /// reason than the one before.
+    Rejected(Option<String>),
     /// Nothing new.
     Unchanged,
-    /// What was refused is gone, and the files are those of the Generation in use.
+    /// What was rejected is gone, and the files are those of the Generation in use.
     Recovered,
+    /// The attempt began before something else was published: it has to be repeated.
+    Overtaken,
 }
 
 impl Reloader {
@@ -57,29 +64,37 @@ impl Reloader {
     ///
     /// # Errors
     ///
-    /// When the files cannot be read or do not make an identity; all that are not there.
+    /// Returns every error if files cannot be read, or the error if they do not make an identity.
     pub fn load(binding: &Binding) -> Result<Self, Vec<LoadError>> {
-        let inputs = Inputs::read(&binding.source, &binding.trust, &binding.tls)?;
-        let generation = Generation::new(1, &binding.source, &binding.trust, &binding.tls, &inputs)
-            .map_err(|error| vec![error])?;
+        static NEXT: AtomicU64 = AtomicU64::new(CONFIGURATION + 1);
+        let recipe = Recipe::of(binding);
+        let (in_use, generation) = recipe.first()?;
         Ok(Self {
-            name: binding.name.clone(),
-            source: binding.source.clone(),
-            trust: binding.trust.clone(),
-            policy: binding.tls.clone(),
+            subject: NEXT.fetch_add(1, Relaxed),
+            recipe: Arc::new(recipe),
             current: Arc::new(generation),
             published: SystemTime::now(),
-            seen: inputs.fingerprint(),
-            refused: None,
+            in_use,
+            rejected: None,
             remarked: Vec::new(),
             complained: None,
             suspected: None,
         })
     }
 
+    /// What attempts for this binding are called.
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// What the identity is made from.
+    pub fn recipe(&self) -> &Arc<Recipe> {
+        &self.recipe
+    }
+
     /// The binding's name.
     pub fn name(&self) -> &BindingName {
-        &self.name
+        &self.recipe.name
     }
 
     /// The Generation in use.
@@ -92,34 +107,26 @@ impl Reloader {
         self.published
     }
 
-    /// The last failure, also one that a success followed.
-    pub fn last_failure(&self) -> Option<&Refusal> {
-        self.refused.as_ref()
+    /// The last rejection, also one that a success followed.
+    pub fn last_rejection(&self) -> Option<&Rejection> {
+        self.rejected.as_ref()
+    }
+
+    /// What is rejected now.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        self.rejected.as_ref().filter(|rejection| rejection.stands)
     }
 
     /// Whether the certificate in use is valid at `now`.
     ///
     /// # Errors
     ///
-    /// Why it is not.
+    /// Returns why it is not.
     pub fn check_validity(&self, now: SystemTime) -> Result<(), LoadError> {
-        self.current.check_validity(&self.source.certificate, now)
+        self.current.check_validity(self.recipe.certificate(), now)
     }
 
-    /// The files that decide about this binding.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let bundle = match &self.trust {
-            Trust::Bundle(path) => Some(path.as_path()),
-            Trust::System | Trust::Mozilla => None,
-        };
-        [self.source.certificate.as_path(), self.source.key.as_path()]
-            .into_iter()
-            .chain(self.source.password.as_deref())
-            .chain(bundle)
-            .chain(self.policy.crl.as_deref())
-    }
-
-    /// Whether an origin's refusal is reason to look at the files: at most once a second, however
+    /// Whether an origin's refusal is reason to read the files: at most once a second, however
     /// many requests it meets.
     pub fn may_suspect(&mut self, now: Instant) -> bool {
         let lately = self
@@ -131,59 +138,49 @@ impl Reloader {
         !lately
     }
 
-    /// Looks at the files again.
-    pub fn reload(&mut self, now: SystemTime) -> Outcome {
-        let inputs = match Inputs::read(&self.source, &self.trust, &self.policy) {
-            Ok(inputs) => inputs,
-            Err(errors) => {
-                let first = errors.into_iter().next();
-                return first.map_or(Outcome::Unchanged, |error| self.refuse(None, error, now));
-            }
-        };
-        let content = inputs.fingerprint();
-        let standing = self.refused.as_ref().filter(|refusal| refusal.stands);
-        if content == self.seen && standing.is_none()
-            || standing.is_some_and(|refusal| refusal.content == Some(content))
-        {
-            return Outcome::Unchanged;
-        }
-        let made = Generation::new(
-            self.current.number() + 1,
-            &self.source,
-            &self.trust,
-            &self.policy,
-            &inputs,
-        )
-        .and_then(|generation| {
-            generation.check_validity(&self.source.certificate, now)?;
-            Ok(generation)
-        });
-        match made {
-            Ok(_) if content == self.seen => {
-                // The very files that are in use: they had only been away.
-                self.settle();
-                Outcome::Recovered
-            }
-            // The same files can come to be refused, when they are in use and expire.
-            Err(_) if content == self.seen => {
-                self.settle();
-                Outcome::Recovered
-            }
-            Ok(generation) => {
-                self.seen = content;
-                self.settle();
-                self.current = Arc::new(generation);
-                self.published = now;
-                self.remarked.clear();
-                self.complained = None;
-                Outcome::Published(Arc::clone(&self.current))
-            }
-            Err(error) => self.refuse(Some(content), error, now),
-        }
+    /// Returns an attempt to load the files again, for another thread.
+    pub fn attempt(&self) -> impl FnOnce() -> Found + Send + use<> {
+        let recipe = Arc::clone(&self.recipe);
+        let (number, in_use) = (self.current.number() + 1, self.in_use);
+        move || recipe.again(number, in_use)
     }
 
-    /// What is odd about the Generation in use and was not said yet; it counts as said from here
-    /// on.
+    /// Judges what an attempt found, at `now`.
+    pub fn judge(&mut self, found: Result<Found, Panicked>, now: SystemTime) -> Outcome {
+        let (content, generation) = match found {
+            Ok(Found::Same) => {
+                return match self.settle() {
+                    true => Outcome::Recovered,
+                    false => Outcome::Unchanged,
+                };
+            }
+            Ok(Found::New(content, generation)) => (content, *generation),
+            Ok(Found::Failed(error)) => {
+                return self.reject(described(&error), None, error.help(), now);
+            }
+            Err(panicked) => {
+                let help = "this is a bug in mtlsd; please report it".to_owned();
+                return self.reject(panicked.to_string(), None, Some(help), now);
+            }
+        };
+        if generation.number() != self.current.number() + 1 {
+            return Outcome::Overtaken;
+        }
+        if let Err(error) = generation.check_validity(self.recipe.certificate(), now) {
+            let retry_at = error.passes_at();
+            return self.reject(described(&error), retry_at, error.help(), now);
+        }
+        self.settle();
+        self.in_use = content;
+        self.current = Arc::new(generation);
+        self.published = now;
+        self.remarked.clear();
+        self.complained = None;
+        Outcome::Published(Arc::clone(&self.current))
+    }
+
+    /// What is odd about the Generation in use and was not logged yet; it counts as logged from
+    /// here on.
     pub fn new_remarks(&mut self, now: SystemTime) -> Vec<Remark> {
         let mut remarks = self.current.remarks(now);
         remarks.retain(|remark| !self.remarked.contains(remark));
@@ -204,38 +201,65 @@ impl Reloader {
         Some(error)
     }
 
-    fn settle(&mut self) {
-        if let Some(refusal) = &mut self.refused {
-            refusal.stands = false;
+    /// Ends the rejection that stands, if there is one.
+    fn settle(&mut self) -> bool {
+        let standing = self.rejected.as_mut().filter(|rejection| rejection.stands);
+        let stood = standing.is_some();
+        if let Some(rejection) = standing {
+            rejection.stands = false;
         }
+        stood
     }
 
-    fn refuse(
+    fn reject(
         &mut self,
-        content: Option<Fingerprint>,
-        error: LoadError,
+        reason: String,
+        retry_at: Option<SystemTime>,
+        help: Option<String>,
         now: SystemTime,
     ) -> Outcome {
-        let source =
-            std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
-        let reason = format!("{error}{source}");
-        let said = self.refused.as_ref().is_some_and(|before| {
-            before.stands && before.content == content && before.reason == reason
-        });
-        if said {
-            return Outcome::Unchanged;
+        match Rejection::note(&mut self.rejected, reason, retry_at, now) {
+            true => Outcome::Rejected(help),
+            false => Outcome::Unchanged,
         }
-        self.refused = Some(Refusal {
-            at: now,
-            reason,
-            content,
-            stands: true,
-        });
-        Outcome::Refused(error)
     }
 }
 
-/// How often an origin's refusal can lead to a look at the files.
+impl Rejection {
+    /// Notes in `slot` that something was rejected at `now`. Returns `true` if that is news.
+    pub fn note(
+        slot: &mut Option<Self>,
+        reason: String,
+        retry_at: Option<SystemTime>,
+        now: SystemTime,
+    ) -> bool {
+        if let Some(before) = slot
+            && before.stands
+            && before.reason == reason
+        {
+            before.attempts += 1;
+            before.retry_at = retry_at;
+            return false;
+        }
+        *slot = Some(Self {
+            at: now,
+            reason,
+            retry_at,
+            attempts: 1,
+            stands: true,
+        });
+        true
+    }
+}
+
+/// The error with its cause.
+fn described(error: &LoadError) -> String {
+    let source = std::error::Error::source(error);
+    let source = source.map_or(String::new(), |source| format!(": {source}"));
+    format!("{error}{source}")
+}
+
+/// How often an origin's refusal can lead to reading the files.
 const SUSPECT: Duration = Duration::from_secs(1);
-/// How often a certificate that is not valid, and in use, is spoken of.
+/// How often a certificate that is not valid, and in use, is logged.
 const COMPLAIN: Duration = Duration::from_secs(3600);

@@ -1,12 +1,15 @@
 //! Unix sockets: who may connect, what is stale, and whose file it is at the end.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::listener::BindError;
@@ -33,10 +36,10 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     };
     // Two that start at once must not both find the file stale, and a socket that is bound and
     // does not listen yet must not look stale: the directory is locked until it listens.
-    let lock = File::open(directory).map_err(failed)?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+    let lock = lock(directory);
     clear(path)?;
     let listener = listen(path).map_err(failed)?;
+    drop(lock);
     let file = SocketFile {
         path: path.to_owned(),
         identity: identity(path),
@@ -56,7 +59,7 @@ pub fn try_bind(path: &Path) -> Result<(), BindError> {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(BindError::NotASocket(path.to_owned()));
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
+        Ok(_) if is_live(path).unwrap_or(false) => {
             return Err(BindError::Taken(format!("unix:{}", path.display())));
         }
         Ok(_) => {}
@@ -67,8 +70,6 @@ pub fn try_bind(path: &Path) -> Result<(), BindError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // As `bind` opens it, to lock it.
-    File::open(directory).map_err(failed)?;
     let allowed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     rustix::fs::access(directory, allowed).map_err(|errno| failed(errno.into()))
 }
@@ -86,12 +87,49 @@ fn clear(path: &Path) -> Result<(), BindError> {
     if !kind.is_socket() {
         return Err(BindError::NotASocket(path.to_owned()));
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(failed)
-        }
+    match is_live(path) {
+        Ok(false) => fs::remove_file(path).map_err(failed),
+        Ok(true) => Err(BindError::Taken(format!("unix:{}", path.display()))),
         Err(error) => Err(failed(error)),
-        Ok(_) => Err(BindError::Taken(format!("unix:{}", path.display()))),
+    }
+}
+
+/// Locks a directory for as long as the result lives. Everyone who can read the directory can hold
+/// this lock; another mtlsd does for a moment, so whoever does for longer is not waited for.
+fn lock(directory: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Mode::empty());
+    let locked = opened.and_then(|opened| {
+        let until = Instant::now() + LONGEST_LOCK;
+        loop {
+            match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                result => return result.map(|()| opened),
+            }
+        }
+    });
+    locked
+        .inspect_err(|errno| {
+            let (directory, error) = (directory.display(), io::Error::from(*errno));
+            tracing::warn!(%directory, %error, "cannot lock a socket's directory; going on without");
+        })
+        .ok()
+}
+
+/// Returns `true` if a program listens on the socket at `path`.
+fn is_live(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A program that accepts nothing would let us wait for ever.
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(true),
+            io::ErrorKind::ConnectionRefused => Ok(false),
+            _ => Err(error),
+        },
     }
 }
 
@@ -132,9 +170,55 @@ impl Drop for SocketFile {
     }
 }
 
+/// A start holds the lock for less than a millisecond.
+const LONGEST_LOCK: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_another_user_holds_keeps_nobody_from_binding() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = fs::File::open(directory.path()).unwrap();
+        flock(&held, FlockOperation::LockExclusive).unwrap();
+        let start = Instant::now();
+        bind(&directory.path().join("a.sock")).unwrap();
+        assert!(start.elapsed() < LONGEST_LOCK * 3, "{:?}", start.elapsed());
+        // And those that start at once take turns.
+        drop(held);
+        let path = directory.path().join("b.sock");
+        let bound: usize = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| bind(&path).ok())).collect();
+            let bound: Vec<_> = starts
+                .into_iter()
+                .map(|start| start.join().unwrap())
+                .collect();
+            bound.iter().flatten().count()
+        });
+        assert_eq!(bound, 1);
+    }
+
+    #[test]
+    fn a_program_that_accepts_nothing_has_the_socket_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(1).unwrap();
+        // Fills its queue.
+        let waiting: Vec<_> = (0..8)
+            .map(|_| {
+                let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+                client.set_nonblocking(true).unwrap();
+                let _ = client.connect(&SockAddr::unix(&path).unwrap());
+                client
+            })
+            .collect();
+        let error = bind(&path).unwrap_err();
+        assert!(error.to_string().contains("is taken"), "{error}");
+        drop(waiting);
+    }
 
     #[test]
     fn the_file_has_mode_0660_and_goes_with_the_listener() {

@@ -191,6 +191,14 @@ impl LoadError {
         })
     }
 
+    /// When it passes without a change to any file, if that is known.
+    pub fn passes_at(&self) -> Option<SystemTime> {
+        match self {
+            Self::NotYetValid { not_before, .. } => Some(*not_before),
+            _ => None,
+        }
+    }
+
     /// Whether it may right itself without anyone changing the configuration: a file that a
     /// renewal has yet to write, or whose permissions it has yet to set.
     pub fn may_pass(&self) -> bool {
