@@ -2,6 +2,8 @@
 //! slow one, and sent again from its beginning where nobody has read from it, or where what was read
 //! is kept.
 
+mod trailers;
+
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,7 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::head;
+pub use trailers::response_trailers;
 
 /// The body that is sent to the origin.
 pub enum Upload {
@@ -229,6 +231,19 @@ impl Upload {
         }
     }
 
+    /// Whether it is held back until the origin wants it: then the client does not send it.
+    pub fn is_held_back(&self) -> bool {
+        self.gate().is_some_and(|gate| !gate.open.load(Relaxed))
+    }
+
+    /// Whether nobody else has it: the connection to the origin reads no more of it.
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(streamed, _) => Rc::strong_count(streamed) == 1,
+        }
+    }
+
     /// How far it has got.
     pub fn stage(&self) -> Stage {
         match self {
@@ -251,6 +266,17 @@ impl Upload {
             && streamed.stage.get() != Stage::Finished
         {
             streamed.waiting.set(Some(cx.waker().clone()));
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // Who waits may be the last to have it.
+        if let Self::Streamed(streamed, _) = self
+            && let Some(waiting) = streamed.waiting.take()
+        {
+            waiting.wake();
         }
     }
 }
@@ -378,7 +404,7 @@ impl Body for Upload {
 fn filtered(frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            head::request_trailers(&mut trailers);
+            trailers::request_trailers(&mut trailers);
             (!trailers.is_empty()).then(|| Frame::trailers(trailers))
         }
         Err(frame) => Some(frame),

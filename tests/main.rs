@@ -27,6 +27,7 @@ mod mtls_certificates;
 mod odd_certificates;
 mod origin_faults;
 mod process;
+mod refused_heads;
 mod refused_streams;
 mod reload_retry;
 mod retry;

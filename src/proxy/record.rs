@@ -17,12 +17,15 @@ use crate::server::{Activity, Client};
 use crate::upstream::Trace;
 
 use super::Service;
+use super::tail::Busy;
 
 /// Dropped when the answer is over, whichever way: then the line is written, and the client's
 /// connection is idle again.
 pub struct Record {
     access: Option<Rc<Access>>,
     activity: Arc<Activity>,
+    // Whether something else says when the request is over.
+    handed_over: bool,
     began: Instant,
     peer: Option<SocketAddr>,
     method: Method,
@@ -58,6 +61,7 @@ impl Record {
             path: path.filter(|_| access.is_some()).cloned(),
             access,
             activity: Arc::clone(&client.activity),
+            handed_over: false,
             began: Instant::now(),
             peer,
             method: request.method().clone(),
@@ -81,6 +85,12 @@ impl Record {
     /// The last of the answer goes to the client, at `now`.
     pub fn ended(&mut self, now: Instant) {
         self.ended = Some(now);
+    }
+
+    /// The client's connection stays busy until the returned value is dropped.
+    pub fn stay_busy(&mut self) -> Busy {
+        self.handed_over = true;
+        Busy(Arc::clone(&self.activity))
     }
 
     /// When the request's head was complete.
@@ -125,7 +135,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
-        self.activity.request_ended(now);
+        if !self.handed_over {
+            self.activity.request_ended(now);
+        }
         if let Some(access) = &self.access {
             access.record(&Entry {
                 binding: self.binding(),

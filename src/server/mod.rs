@@ -1,11 +1,14 @@
 //! Listening, accepting, and serving one client connection.
 
 mod accept;
+mod activity;
 mod answering;
 mod bindable;
 mod connection;
 mod cutoff;
+mod frames;
 mod gathered;
+mod half_closed;
 mod heads;
 mod http1;
 mod http2;
@@ -16,7 +19,8 @@ mod unix;
 
 pub use accept::{Accepted, Acceptor, Porter};
 pub use bindable::{Holder, try_bind};
+pub use activity::Activity;
 pub use connection::{Client, Settings, Terms, serve};
 pub use cutoff::Ends;
-pub use io::{Activity, Socket};
+pub use io::Socket;
 pub use listener::{BindError, Listener, bind, bind_address, bind_path};
