@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::LogSettings;
 use crate::lifecycle::DRAIN;
 use crate::reload::{Loaders, Reloader};
-use crate::server::{Accepted, Acceptor, Listener, Porter};
+use crate::server::{Accepted, Acceptor, Admission, Listener, Porter};
 use crate::systemd;
 use crate::watch::{Change, Watcher};
 
@@ -40,6 +40,7 @@ pub struct Parts {
     pub reloaders: Vec<Reloader>,
     pub signals: Receiver<Signal>,
     pub log: LogSettings,
+    pub admission: Arc<Admission>,
 }
 
 /// Runs everything until a signal or `stop` ends it.
@@ -87,6 +88,7 @@ impl Running {
             reloaders,
             signals: received,
             log,
+            admission,
         } = parts;
         let system = |what| move |source| StartError::System { what, source };
         // Before anything is announced: a signal must not meet the default handler after that.
@@ -94,7 +96,8 @@ impl Running {
         let (end, ended) = unbounded_channel();
         let status = status::line(plan.bindings.len(), &[]);
         announce(&plan, &reloaders, &open, |_| true);
-        let (acceptor, porter) = Acceptor::new().map_err(system("wait for connections"))?;
+        let (acceptor, porter) =
+            Acceptor::new(admission).map_err(system("wait for connections"))?;
 
         let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| Address::new()).unzip();
         for (index, inbox) in inboxes.into_iter().enumerate() {

@@ -14,6 +14,7 @@ pub const TOP: &[&str] = &[
     "client_idle_timeout",
     "max_header_size",
     "max_header_fields",
+    "max_client_connections",
     "workers",
     "mtls_certificates",
     "log",

@@ -57,6 +57,8 @@ pub use wrangler::Project;
 pub struct Config {
     /// The listener that serves every binding by name, where there is one.
     pub shared: Option<SharedListener>,
+    /// Client connections over all listeners; by default what the limit of open files allows.
+    pub max_client_connections: Option<NonZeroUsize>,
     /// How many threads serve requests.
     pub workers: NonZeroUsize,
     /// What is logged, and how.

@@ -166,6 +166,7 @@ impl Draft {
 fn empty() -> Config {
     Config {
         shared: None,
+        max_client_connections: None,
         workers: defaults::workers(),
         log: defaults::LOG,
         bindings: Vec::new(),
@@ -218,6 +219,8 @@ fn document(
     let idle = root.duration("client_idle_timeout");
     let header_size = root.count("max_header_size");
     let fields = root.get("max_header_fields", header_fields);
+    let clients = root.count("max_client_connections");
+    config.max_client_connections = clients.map(|found| found.value);
     if let Some(workers) = root.get("workers", workers) {
         config.workers = workers.value;
     }

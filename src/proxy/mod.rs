@@ -2,6 +2,7 @@
 //! on or explains why there is none.
 
 mod answer;
+mod attributed;
 mod complaint;
 mod departure;
 mod forwards;
@@ -39,6 +40,7 @@ use crate::route::{Entrance, Routes};
 use crate::server::Client;
 use crate::upstream::{Lease, Upstream};
 
+use attributed::{Attributed, Label};
 use departure::Departure;
 use forwards::Reply;
 use message::Tunnel;
@@ -129,7 +131,10 @@ impl Current {
         client: Client,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ResponseBody>> + use<> {
-        self.get().answer(self.clone(), from, client, request)
+        let proxy = self.get();
+        let label = Label::of(&request, from.listener);
+        let response = Rc::clone(&proxy).answer(self.clone(), from, client, request);
+        Attributed::new(response, label, proxy)
     }
 }
 

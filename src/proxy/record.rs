@@ -16,8 +16,8 @@ use crate::log::{self, Access, Entry};
 use crate::server::{Activity, Client};
 use crate::upstream::Trace;
 
-use super::Service;
 use super::tail::Busy;
+use super::{Service, attributed};
 
 /// Dropped when the answer is over, whichever way: then the line is written, and the client's
 /// connection is idle again.
@@ -111,6 +111,12 @@ impl Record {
     /// Whether the client is told no more than the kind of a failure.
     pub fn is_brief(&self) -> bool {
         self.service.as_ref().is_some_and(|service| service.brief)
+    }
+
+    /// Logs that the response was lost to a panic.
+    pub fn log_panic(&self) {
+        let path = self.path.as_ref().map_or("", PathAndQuery::path);
+        attributed::report(self.binding().unwrap_or("-"), &self.method, path, None);
     }
 
     /// Says that an answer broke off, which its client sees as an error and nothing more.

@@ -1,5 +1,6 @@
 //! The answer's body on its way to the client.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -137,6 +138,7 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        crate::lifecycle::fault("response");
         if let Some(stream) = &self.client.stream {
             stream.taken();
         }
@@ -264,7 +266,13 @@ impl Body for ResponseBody {
             Self::Empty => Poll::Ready(None),
             Self::Own(text, _) if text.is_empty() => Poll::Ready(None),
             Self::Own(text, _) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            Self::Relayed(relay) => relay.poll(cx),
+            Self::Relayed(relay) => match catch_unwind(AssertUnwindSafe(|| relay.poll(cx))) {
+                Ok(polled) => polled,
+                Err(panic) => {
+                    relay.record.log_panic();
+                    resume_unwind(panic)
+                }
+            },
         }
     }
 

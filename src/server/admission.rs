@@ -85,7 +85,7 @@ impl Admission {
         let leaving = state.leaving;
         let full = state.open.len() - leaving >= state.limit;
         if full || of_listener >= own {
-            if leaving >= MOST_LEAVING {
+            if leaving >= (state.limit / 8).clamp(1, MOST_LEAVING) {
                 return None;
             }
             let only = (!full).then_some(listener);

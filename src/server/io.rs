@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use super::accept::Accepted;
+use super::accept::{Accepted, ClientStream};
 use super::activity::{Activity, Phase};
+use super::admission::Seat;
 use super::frames::Frames;
 use super::half_closed;
 use super::heads::{HeadLimits, Heads};
@@ -29,6 +30,8 @@ pub struct Socket {
     // Whether the client has closed its side.
     ended: bool,
     activity: Arc<Activity>,
+    // Its place among the client connections, where they are counted.
+    seat: Option<Seat>,
 }
 
 /// What is done with the bytes that come.
@@ -53,19 +56,25 @@ impl Socket {
     ///
     /// When it cannot be registered there.
     pub fn new(accepted: Accepted) -> io::Result<Self> {
-        let stream = match accepted {
-            Accepted::Tcp(stream) => {
+        let Accepted { client, seat } = accepted;
+        let activity = Arc::new(Activity::new());
+        if let Some(seat) = &seat {
+            seat.occupy(&activity);
+        }
+        let stream = match client {
+            ClientStream::Tcp(stream) => {
                 stream.set_nodelay(true)?;
                 Stream::Tcp(TcpStream::from_std(stream)?)
             }
-            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+            ClientStream::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
         };
         Ok(Self {
             stream,
             pending: Bytes::new(),
             reads: Reads::Plain,
             ended: false,
-            activity: Arc::new(Activity::new()),
+            activity,
+            seat,
         })
     }
 
@@ -111,6 +120,9 @@ impl Socket {
     /// which has already been read from it.
     pub fn begin_tunnel(mut self, read: &[u8]) -> Self {
         self.activity = Arc::new(Activity::tunneled());
+        if let Some(seat) = &self.seat {
+            seat.occupy(&self.activity);
+        }
         let mut pending = BytesMut::from(read);
         if let Reads::Http1(heads, _) = std::mem::replace(&mut self.reads, Reads::Plain) {
             pending.extend_from_slice(&heads.into_rest());

@@ -2,6 +2,7 @@
 
 mod accept;
 mod activity;
+mod admission;
 mod answering;
 mod bindable;
 mod connection;
@@ -18,8 +19,9 @@ mod tidy;
 mod unix;
 
 pub use accept::{Accepted, Acceptor, Porter};
-pub use bindable::{Holder, try_bind};
 pub use activity::Activity;
+pub use admission::Admission;
+pub use bindable::{Holder, try_bind};
 pub use connection::{Client, Settings, Terms, serve};
 pub use cutoff::Ends;
 pub use io::Socket;
