@@ -2,8 +2,6 @@
 //! slow one, and sent again from its beginning where nobody has read from it, or where what was read
 //! is kept.
 
-mod trailers;
-
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-pub use trailers::response_trailers;
+use crate::head;
 
 /// The body that is sent to the origin.
 pub enum Upload {
@@ -34,6 +32,8 @@ pub struct Streamed {
     incoming: RefCell<Incoming>,
     stage: Cell<Stage>,
     since: Cell<Instant>,
+    // Bytes that were passed on, counted once if they are sent again.
+    passed: Cell<u64>,
     // Whether anything was read from it.
     touched: Cell<bool>,
     // The current attempt to send it. Earlier ones get nothing more.
@@ -162,6 +162,7 @@ impl Upload {
             incoming: RefCell::new(incoming),
             stage: Cell::new(Stage::Untouched),
             since: Cell::new(now),
+            passed: Cell::new(0),
             touched: Cell::new(false),
             attempt: Cell::new(0),
             kept: RefCell::default(),
@@ -231,16 +232,11 @@ impl Upload {
         }
     }
 
-    /// Whether it is held back until the origin wants it: then the client does not send it.
-    pub fn is_held_back(&self) -> bool {
-        self.gate().is_some_and(|gate| !gate.open.load(Relaxed))
-    }
-
-    /// Whether nobody else has it: the connection to the origin reads no more of it.
-    pub fn is_last(&self) -> bool {
+    /// Returns how many bytes were passed on.
+    pub fn passed(&self) -> u64 {
         match self {
-            Self::Empty => true,
-            Self::Streamed(streamed, _) => Rc::strong_count(streamed) == 1,
+            Self::Empty => 0,
+            Self::Streamed(streamed, _) => streamed.passed.get(),
         }
     }
 
@@ -266,17 +262,6 @@ impl Upload {
             && streamed.stage.get() != Stage::Finished
         {
             streamed.waiting.set(Some(cx.waker().clone()));
-        }
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        // Who waits may be the last to have it.
-        if let Self::Streamed(streamed, _) = self
-            && let Some(waiting) = streamed.waiting.take()
-        {
-            waiting.wake();
         }
     }
 }
@@ -309,6 +294,8 @@ impl Streamed {
 
     /// Keeps a piece that was read, where it may have to be sent again.
     fn note(&self, frame: &Frame<Bytes>) {
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.passed.set(self.passed.get() + bytes);
         let mut kept = self.kept.borrow_mut();
         if kept.as_mut().is_some_and(|kept| !kept.add(frame)) {
             *kept = None;
@@ -404,7 +391,7 @@ impl Body for Upload {
 fn filtered(frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            trailers::request_trailers(&mut trailers);
+            head::request_trailers(&mut trailers);
             (!trailers.is_empty()).then(|| Frame::trailers(trailers))
         }
         Err(frame) => Some(frame),

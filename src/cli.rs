@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod admin;
 pub mod fetch;
 pub mod source;
 pub mod store;
@@ -65,6 +66,12 @@ pub enum Command {
     Probe(Probe),
     /// Make one request through a binding, without a daemon
     Fetch(fetch::Fetch),
+    /// Show what a running mtlsd knows about its bindings
+    Status(admin::Status),
+    /// Ask whether a running mtlsd is healthy
+    Healthcheck(admin::Healthcheck),
+    /// Have a running mtlsd read its files again, and say what came of it
+    Reload(admin::Reload),
     /// Write a configuration file to start from
     Init(Init),
     /// Manage the client certificates that bindings name by their id

@@ -10,6 +10,7 @@ mod fields;
 mod kept;
 mod page;
 mod reference;
+mod trailers;
 mod upgrade;
 
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ pub use fields::Fields;
 pub use kept::Kept;
 pub use page::OwnPage;
 pub use reference::{Reach, resolve};
+pub use trailers::{request_trailers, response_trailers};
 pub use upgrade::{accepted, offered, switch};
 
 /// What is known about a request besides its head.
@@ -330,7 +332,6 @@ mod tests {
             host: HostHeader::Origin,
             forwarded: false,
             via: false,
-            preserve_case: false,
             rewrite_location: true,
             rewrite_cookies: false,
         }

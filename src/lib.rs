@@ -13,10 +13,10 @@
 //! |---|---|---|
 //! | 5 | [`cli`], [`commands`] | arguments to a command, its result to an exit code |
 //! | 4 | [`app`], [`demo`] | build everything from a configuration, start the threads, supervise, drain |
-//! | 3 | [`proxy`], [`reload`], [`probe`] | answer one request; keep the identities fresh; go the way of a request step by step |
+//! | 3 | [`proxy`], [`reload`], [`admin`], [`probe`] | answer one request; keep the identities fresh; serve the operator's endpoints; go the way of a request step by step |
 //! | 2 | [`upstream`], [`diagnosis`] | the pool under one Generation, connecting, sending and retrying; why that failed, in words |
 //! | 1 | [`tls`], [`route`], [`head`], [`server`], [`watch`], [`store`], [`systemd`] | mechanism |
-//! | 0 | [`access`], [`config`], [`log`], [`body`], [`lifecycle`], [`error`], [`printable`], [`sys`], [`terminal`], [`timestamp`] | vocabulary |
+//! | 0 | [`access`], [`config`], [`log`], [`metrics`], [`body`], [`lifecycle`], [`error`], [`printable`], [`sys`], [`terminal`], [`timestamp`] | vocabulary |
 
 #[macro_use]
 pub mod terminal;
@@ -27,6 +27,7 @@ pub mod commands;
 pub mod app;
 pub mod demo;
 
+pub mod admin;
 pub mod probe;
 pub mod proxy;
 pub mod reload;
@@ -48,6 +49,7 @@ pub mod config;
 pub mod error;
 pub mod lifecycle;
 pub mod log;
+pub mod metrics;
 pub mod printable;
 pub mod sys;
 pub mod timestamp;

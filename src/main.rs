@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use mtlsd::cli::{Cli, Command};
 use mtlsd::commands::{certificate, check, demo, fetch, init, probe, run, usage, version, welcome};
+use mtlsd::commands::{healthcheck, reload, status};
 use mtlsd::terminal;
 
 fn main() -> ExitCode {
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
         Some(Command::Check(arguments)) => check::check(&arguments),
         Some(Command::Probe(arguments)) => probe::probe(&arguments),
         Some(Command::Fetch(arguments)) => fetch::fetch(arguments),
+        Some(Command::Status(arguments)) => status::status(&arguments),
+        Some(Command::Healthcheck(arguments)) => healthcheck::healthcheck(&arguments),
+        Some(Command::Reload(arguments)) => reload::reload(&arguments),
         Some(Command::Init(arguments)) => init::init(&arguments),
         Some(Command::MtlsCertificate(command)) => certificate::mtls_certificate(command),
         Some(Command::Cert(command)) => certificate::cert(command),

@@ -6,14 +6,13 @@
 mod support;
 
 mod abuse;
+mod admin;
 mod broken_responses;
 mod browsers;
-mod client_connections;
 mod command_line;
 mod config_reload;
 mod dead_connections;
 mod documents;
-mod early_responses;
 mod fetch;
 mod forwarding;
 mod grpc;
@@ -29,7 +28,6 @@ mod mtls_certificates;
 mod odd_certificates;
 mod origin_faults;
 mod process;
-mod refused_heads;
 mod refused_streams;
 mod reload_retry;
 mod retry;

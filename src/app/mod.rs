@@ -1,6 +1,8 @@
 //! Builds everything from a configuration: first all that can fail, then the threads.
 
+mod admin;
 mod announce;
+mod board;
 mod candidate;
 mod connections;
 mod examine;
@@ -16,7 +18,6 @@ mod watched;
 mod worker;
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::lifecycle::wall_clock;
 use crate::log;
 use crate::reload::Reloader;
 use crate::route::{Entrance, Routes};
-use crate::server::{Admission, BindError, Listener};
+use crate::server::{BindError, Listener};
 use crate::tls::{Input, LoadError};
 
 use candidate::ConfigSource;
@@ -266,6 +267,7 @@ pub struct App {
     loaded: Loaded,
     listeners: Listeners,
     open: Vec<(usize, Listener)>,
+    admin: Vec<Listener>,
 }
 
 impl StartError {
@@ -288,10 +290,12 @@ impl App {
         let Move {
             listeners, open, ..
         } = Listeners::default().towards(&loaded.config, None)?;
+        let admin = admin::bind(&loaded.config.admin)?;
         Ok(Self {
             loaded,
             listeners,
             open,
+            admin,
         })
     }
 
@@ -330,7 +334,6 @@ impl App {
             source,
         } = self.loaded;
         let workers = config.workers.get();
-        let clients = most_clients(config.max_client_connections, workers);
         for reloader in &mut reloaders {
             reloading::remark(reloader);
         }
@@ -356,45 +359,12 @@ impl App {
             reloaders,
             signals,
             log: config.log,
-            admission: Admission::new(clients),
+            admin: self.admin,
+            admin_settings: config.admin,
         };
         supervisor::run(parts, workers, stop)
     }
 }
-
-/// How many client connections there may be: what is `wanted`, within the limit of open files. What is
-/// kept in reserve goes to connections to origins, to files that are read again, and to the log.
-fn most_clients(wanted: Option<NonZeroUsize>, workers: usize) -> usize {
-    use rustix::process::{Resource, getrlimit};
-    let limit = getrlimit(Resource::Nofile).current;
-    let files = limit.map_or(usize::MAX, |limit| {
-        usize::try_from(limit).unwrap_or(usize::MAX)
-    });
-    let reserve = RESERVED_FILES + workers.saturating_mul(FILES_PER_WORKER);
-    let free = files.saturating_sub(reserve);
-    let most = (free - free / 4).max(1);
-    match wanted.map(NonZeroUsize::get) {
-        Some(wanted) if wanted > most => {
-            tracing::warn!(
-                max_client_connections = wanted,
-                used = most,
-                open_files = files,
-                "`max_client_connections` exceeds what the limit of open files allows; raise that \
-                 limit (LimitNOFILE=, ulimit -n)"
-            );
-            most
-        }
-        Some(wanted) => wanted,
-        // A client connection may need one to an origin.
-        None => (free / 2).clamp(1, MOST_CLIENTS),
-    }
-}
-
-/// Descriptors for listeners, watched directories, the log and files that are being read.
-const RESERVED_FILES: usize = 48;
-const FILES_PER_WORKER: usize = 6;
-/// Client connections by default, however many files may be open.
-const MOST_CLIENTS: usize = 65_536;
 
 /// A proxy uses two descriptors for each request in flight; the soft limit of 1024 is meant for
 /// programs that use select(2).

@@ -135,7 +135,7 @@ impl Once {
         for end in [&ours, &theirs] {
             end.set_nonblocking(true)?;
         }
-        let noted = self.serve(Socket::new(Accepted::unix(theirs))?);
+        let noted = self.serve(Socket::new(Accepted::Unix(theirs))?);
         let ours = tokio::net::UnixStream::from_std(ours)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await?;
         tokio::task::spawn_local(connection);
@@ -154,7 +154,7 @@ impl Once {
             generation: Arc::clone(self.reloader.current()),
             slots: Slots::new(self.binding.limits.connections.get(), 1),
         };
-        let upstream = Upstream::new(&self.binding, published, 0, Rc::new(Nobody));
+        let upstream = Upstream::new(&self.binding, published, 0, Rc::new(Nobody), Rc::default());
         let service = Service::new(&self.binding, upstream, Arc::default(), None);
         let routes = Routes::new(std::slice::from_ref(&self.binding));
         let entrances = BTreeMap::from([(0, Entrance::Own(0))]);

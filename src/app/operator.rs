@@ -1,11 +1,12 @@
 //! Applies reloads to the workers and listeners: new Generations, and new configurations.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use crate::config::{Config, LogSettings};
+use crate::config::{AdminSettings, Config, LogSettings};
 use crate::reload::{Rejection, Reloader};
 use crate::route::Routes;
 use crate::server::Porter;
@@ -14,6 +15,7 @@ use crate::upstream::{Published, Slots};
 use crate::watch::Watcher;
 
 use super::announce::announce;
+use super::board::{BoardWriter, Opened, announced, opened};
 use super::candidate::{Attempt, ConfigSource, Ready};
 use super::listeners::{Listeners, Move};
 use super::plan::{Descent, Plan, begin};
@@ -31,6 +33,12 @@ pub struct Operator {
     pub rejected: Option<Rejection>,
     /// The files that it needs.
     pub awaited: Vec<PathBuf>,
+    /// What the admin endpoint shows.
+    pub board: BoardWriter,
+    /// The addresses of the open listeners, by their number.
+    pub opened: BTreeMap<usize, Opened>,
+    /// Where the admin endpoint is, and who may use it.
+    pub admin: AdminSettings,
 }
 
 impl Operator {
@@ -114,8 +122,6 @@ impl Operator {
             access_is_json: old.access_is_json,
             reload: old.reload.clone(),
         });
-        let clients = super::most_clients(config.max_client_connections, self.workers.len());
-        self.porter.limit_clients(clients);
         // No worker is handed a connection of a listener that its plan does not know.
         self.porter.close(close);
         let transferred = self.porter.take(&transfer);
@@ -123,6 +129,10 @@ impl Operator {
         let is_new = |index: usize| matches!(plan.origins[index], Descent::New(..));
         announce(&plan, &reloaders, &open, is_new);
         open.extend(transferred);
+        self.opened
+            .retain(|number, _| plan.doors.contains_key(number));
+        self.opened.extend(opened(&open));
+        self.board.adopted(SystemTime::now());
         self.porter.open(open);
         self.plan = plan;
         self.listeners = listeners;
@@ -135,6 +145,19 @@ impl Operator {
             "configuration reloaded"
         );
         Ok(reloaders)
+    }
+
+    /// Writes what is known to the board.
+    pub fn write_board(&mut self, reloaders: &[Reloader], now: SystemTime) {
+        let files = self.source.iter().flat_map(|source| source.given.files());
+        let files = files.map(|file| file.display().to_string()).collect();
+        let rejected = self.rejected.as_ref().filter(|one| one.stands);
+        let (plan, listening) = (&self.plan, &self.opened);
+        let bindings = plan.bindings.iter().zip(reloaders).enumerate();
+        let bindings = bindings.map(|(index, (binding, reloader))| {
+            (binding, reloader, announced(plan, listening, index))
+        });
+        self.board.write(files, rejected, bindings, now);
     }
 
     /// Notes that the configuration was rejected. Returns `true` if that is news.
@@ -168,6 +191,7 @@ impl Operator {
         let changed = [
             ("workers", config.workers.get() != self.workers.len()),
             ("log", config.log != self.log),
+            ("admin", config.admin != self.admin),
         ];
         for (key, changed) in changed {
             if changed {

@@ -60,6 +60,8 @@ pub struct Reloading {
     requests: Vec<Request>,
     suspects: Vec<Suspect>,
     status: String,
+    // Whether anything has come of an attempt that the board does not show.
+    board_is_stale: bool,
 }
 
 /// Somebody waits until everything has been read.
@@ -96,6 +98,7 @@ impl Reloading {
             requests: Vec::new(),
             suspects: Vec::new(),
             status,
+            board_is_stale: false,
         }
     }
 
@@ -121,6 +124,9 @@ impl Reloading {
                     next_step = "check for a file system that does not respond",
                     "reload has not finished; keeping what is in use"
                 );
+            }
+            if std::mem::take(&mut self.board_is_stale) {
+                self.operator.write_board(&self.reloaders, wall_clock());
             }
             self.answer(now);
             self.report_status(now);
@@ -224,6 +230,7 @@ impl Reloading {
     /// Applies what an attempt found.
     fn finish(&mut self, finished: Finished<Loaded>) {
         let (number, is_newest) = self.loaders.finish(&finished);
+        self.board_is_stale = true;
         let subject = finished.subject;
         if is_newest {
             match finished.found {

@@ -3,22 +3,26 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, sync_channel};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::config::LogSettings;
-use crate::lifecycle::DRAIN;
+use crate::config::{AdminSettings, LogSettings};
+use crate::lifecycle::{DRAIN, wall_clock};
+use crate::metrics::BoardHandle;
 use crate::reload::{Loaders, Reloader};
-use crate::server::{Accepted, Acceptor, Admission, Listener, Porter};
+use crate::server::{Accepted, Acceptor, Listener, Porter};
 use crate::systemd;
 use crate::watch::{Change, Watcher};
 
+use super::admin::{self, Reach};
 use super::announce::announce;
+use super::board::{BoardWriter, opened};
 use super::candidate::ConfigSource;
 use super::listeners::Listeners;
 use super::operator::Operator;
@@ -40,7 +44,8 @@ pub struct Parts {
     pub reloaders: Vec<Reloader>,
     pub signals: Receiver<Signal>,
     pub log: LogSettings,
-    pub admission: Arc<Admission>,
+    pub admin: Vec<Listener>,
+    pub admin_settings: AdminSettings,
 }
 
 /// Runs everything until a signal or `stop` ends it.
@@ -73,6 +78,9 @@ struct Running {
     workers: Vec<Address>,
     porter: Porter,
     reload: Sender<Signal>,
+    draining: Arc<AtomicBool>,
+    // Ends the admin endpoint when it is dropped; `None` where there is none.
+    admin: Option<oneshot::Sender<()>>,
     ended: UnboundedReceiver<Ended>,
     signals: Signals,
     status: String,
@@ -88,7 +96,8 @@ impl Running {
             reloaders,
             signals: received,
             log,
-            admission,
+            admin,
+            admin_settings,
         } = parts;
         let system = |what| move |source| StartError::System { what, source };
         // Before anything is announced: a signal must not meet the default handler after that.
@@ -96,8 +105,7 @@ impl Running {
         let (end, ended) = unbounded_channel();
         let status = status::line(plan.bindings.len(), &[]);
         announce(&plan, &reloaders, &open, |_| true);
-        let (acceptor, porter) =
-            Acceptor::new(admission).map_err(system("wait for connections"))?;
+        let (acceptor, porter) = Acceptor::new().map_err(system("wait for connections"))?;
 
         let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| Address::new()).unzip();
         for (index, inbox) in inboxes.into_iter().enumerate() {
@@ -113,10 +121,12 @@ impl Running {
             acceptor.run(|door, accepted| spread.hand(door, accepted))
         })
         .map_err(system("start accepting"))?;
+        let opened = opened(&open).collect();
         porter.open(open);
+        let board = BoardHandle::default();
 
         let reload = plan.reload.clone();
-        let operator = Operator {
+        let mut operator = Operator {
             source,
             plan,
             listeners,
@@ -125,12 +135,28 @@ impl Running {
             log,
             rejected: None,
             awaited: Vec::new(),
+            board: BoardWriter::new(board.clone()),
+            opened,
+            admin: admin_settings.clone(),
         };
+        operator.write_board(&reloaders, wall_clock());
+        let level = operator.log.level;
         start_reloading(operator, reloaders, received, &end)?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let reach = Reach {
+            board,
+            workers: workers.clone(),
+            reload: reload.clone(),
+            draining: Arc::clone(&draining),
+            level,
+        };
+        let admin = start_admin(admin, admin_settings.allow_users, reach, &end)?;
         Ok(Self {
             workers,
             porter,
             reload,
+            draining,
+            admin,
             ended,
             signals,
             status,
@@ -186,6 +212,7 @@ impl Running {
     async fn end(mut self) -> Result<(), StartError> {
         tracing::info!("draining; a second signal ends at once");
         systemd::stopping();
+        self.draining.store(true, Relaxed);
         let deadline = Instant::now() + DRAIN;
         self.porter.end();
         let mut told = false;
@@ -218,6 +245,17 @@ impl Running {
             }
         }
         let _ = self.reload.send(Signal::Stop);
+        if self.admin.take().is_some() {
+            // It removes its socket.
+            let ended = async {
+                while let Some(ended) = self.ended.recv().await {
+                    if ended.name == ADMIN {
+                        break;
+                    }
+                }
+            };
+            let _ = timeout(OVERTIME, ended).await;
+        }
         tracing::info!("ended");
         Ok(())
     }
@@ -318,6 +356,31 @@ fn start_reloading(
     })
 }
 
+/// Starts serving the admin endpoint, if it has listeners.
+fn start_admin(
+    listeners: Vec<Listener>,
+    users: Vec<u32>,
+    reach: Reach,
+    end: &UnboundedSender<Ended>,
+) -> Result<Option<oneshot::Sender<()>>, StartError> {
+    if listeners.is_empty() {
+        return Ok(None);
+    }
+    for listener in &listeners {
+        tracing::info!(%listener, "serving the admin endpoint");
+    }
+    let (stop, stopped) = oneshot::channel();
+    watched(ADMIN, end, move || {
+        admin::run(listeners, users, reach, stopped)
+    })
+    .map_err(|source| StartError::System {
+        what: "start the admin thread",
+        source,
+    })?;
+    Ok(Some(stop))
+}
+
+const ADMIN: &str = "admin";
 const OVERTIME: Duration = Duration::from_secs(1);
 const LONGEST_RELOAD: Duration = Duration::from_secs(30);
 /// So long a part that panicked may take to say so.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::Binding;
 use crate::lifecycle::Drain;
 use crate::log::Access;
+use crate::metrics::Sample;
 use crate::proxy::{Current, From, Proxy, Service};
 use crate::server::{self, Accepted, Ends, Settings, Socket, Terms};
 use crate::upstream::{House, Published, Upstream};
@@ -34,6 +35,8 @@ pub enum Command {
     GiveUpOne(Box<str>),
     /// Work by this plan, and say so when that is done.
     Follow(Arc<Plan>, SyncSender<()>),
+    /// Report what was counted.
+    Report(oneshot::Sender<Sample>),
     /// Finish what is being served, at the latest by then, and end.
     Drain(Instant),
 }
@@ -149,6 +152,14 @@ async fn serve(
                 // The receiver may be gone: its wait has a limit.
                 let _ = done.send(());
             }
+            Some(Command::Report(answer)) => {
+                let proxy = current.get();
+                let clients = all[index].connections.load(Relaxed);
+                tokio::task::spawn_local(async move {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(sample(&proxy, clients).await);
+                });
+            }
             Some(Command::Drain(deadline)) => {
                 connections.drain();
                 until = Some(deadline);
@@ -199,6 +210,29 @@ fn follow(before: &Proxy, plan: &Plan, worker: usize, all: &[Address]) -> Vec<Rc
     services
 }
 
+/// What the worker counted. With many bindings, requests are served in between.
+async fn sample(proxy: &Proxy, clients: usize) -> Sample {
+    let services = proxy.services();
+    let mut bindings = Vec::with_capacity(services.len());
+    for some in services.chunks(REPORTED_AT_ONCE) {
+        bindings.extend(some.iter().map(|one| {
+            let load = one.load();
+            let mut sample = one.meter().sample();
+            if let Some(sample) = &mut sample {
+                sample.count_lost(load.connections);
+            }
+            (one.name().into(), sample, load)
+        }));
+        tokio::task::yield_now().await;
+    }
+    let metrics = tokio::runtime::Handle::current().metrics();
+    Sample {
+        bindings,
+        clients,
+        busy_seconds: metrics.worker_total_busy_duration(0).as_secs_f64(),
+    }
+}
+
 /// A binding that begins on this worker. `before` is the version of it that it replaces.
 fn service(
     plan: &Plan,
@@ -216,8 +250,11 @@ fn service(
         workers: all.to_vec(),
         reload: plan.reload.clone(),
     };
-    let upstream = Upstream::new(binding, published.clone(), worker, Rc::new(neighbours));
     let before = before.map(|before| &**before);
+    // A binding of the same name counts on.
+    let meter = before.map_or_else(Rc::default, |before| Rc::clone(before.meter()));
+    let house = Rc::new(neighbours);
+    let upstream = Upstream::new(binding, published.clone(), worker, house, meter);
     Some(Service::new(
         binding,
         upstream,
@@ -301,5 +338,7 @@ impl Drop for Counted {
     }
 }
 
+/// Bindings that are reported without a pause, so that requests wait for a fraction of a millisecond.
+const REPORTED_AT_ONCE: usize = 128;
 const LOOKUPS: usize = 512;
 const FAREWELL: Duration = Duration::from_millis(20);

@@ -54,6 +54,9 @@ pub struct SourceFlags {
     /// Log format: auto, text or json; overrides the file
     #[arg(long, env = "MTLSD_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
+    /// Admin listener: `unix:PATH` or a loopback address; replaces `listen` in [admin]
+    #[arg(long, env = "MTLSD_ADMIN", value_name = "ADDRESS")]
+    pub admin: Option<String>,
     /// Add the bindings of a Workers project: its wrangler.toml, wrangler.json or wrangler.jsonc
     #[arg(long, value_name = "FILE")]
     pub wrangler: Option<PathBuf>,
@@ -74,7 +77,7 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
 }
 
 /// The flags that have a variable: the name in clap, the flag, the variable.
-const NAMES: [(&str, &str, &str); 9] = [
+const NAMES: [(&str, &str, &str); 10] = [
     ("config", "--config", "MTLSD_CONFIG"),
     ("to", "--to", "MTLSD_TO"),
     ("cert", "--cert", "MTLSD_CERT"),
@@ -84,6 +87,7 @@ const NAMES: [(&str, &str, &str); 9] = [
     ("expose", "--expose", "MTLSD_EXPOSE"),
     ("log_level", "--log-level", "MTLSD_LOG_LEVEL"),
     ("log_format", "--log-format", "MTLSD_LOG_FORMAT"),
+    ("admin", "--admin", "MTLSD_ADMIN"),
 ];
 
 impl SourceFlags {
@@ -111,6 +115,7 @@ impl SourceFlags {
         text("expose", &mut self.expose);
         text("log_level", &mut self.log_level);
         text("log_format", &mut self.log_format);
+        text("admin", &mut self.admin);
         if is_unset("listen") {
             self.listen.retain(|text| !text.trim().is_empty());
         }

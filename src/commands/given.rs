@@ -205,7 +205,24 @@ fn overrides(source: &SourceFlags) -> Result<Overrides, UsageError> {
     let level = level.map(|text| word(source, "log_level", text, LEVELS));
     let format = source.log_format.as_deref();
     let format = format.map(|text| word(source, "log_format", text, FORMATS));
+    let admin = source.admin.as_deref().map(|text| {
+        let text = text.trim();
+        // A relative path on the command line is relative to the working directory.
+        Listen::parse(text, Path::new(""))
+            .ok()
+            .filter(Listen::is_local)
+            .ok_or_else(|| {
+                UsageError::new(
+                    format!(
+                        "{}: `{text}` is neither a loopback address with a port nor `unix:PATH`",
+                        source.origin("admin")
+                    ),
+                    "to let other machines read it, set `listen` and `expose` in [admin]",
+                )
+            })
+    });
     Ok(Overrides {
+        admin: admin.transpose()?,
         expose,
         level: level.transpose()?.copied(),
         format: format.transpose()?.copied(),

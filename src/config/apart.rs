@@ -9,10 +9,16 @@ use super::section::Found;
 use super::{Allowed, Authority, HostPrefix, Listen};
 
 /// No two listeners on one address.
-pub fn listeners_apart(shared: &[Found<Listen>], bindings: &[Read], mistakes: &mut Vec<Mistake>) {
+pub fn listeners_apart(
+    shared: &[Found<Listen>],
+    admin: &[Found<Listen>],
+    bindings: &[Read],
+    mistakes: &mut Vec<Mistake>,
+) {
     let all = shared
         .iter()
         .map(|listen| (listen, "the shared listener".to_owned()))
+        .chain(admin.iter().map(|listen| (listen, "[admin]".to_owned())))
         .chain(bindings.iter().flat_map(|read| {
             read.listen
                 .iter()

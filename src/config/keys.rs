@@ -13,14 +13,16 @@ pub const TOP: &[&str] = &[
     "header_timeout",
     "client_idle_timeout",
     "max_header_size",
-    "max_header_fields",
-    "max_client_connections",
     "workers",
     "mtls_certificates",
+    "admin",
     "log",
     "defaults",
     "bindings",
 ];
+
+/// In `[admin]`.
+pub const ADMIN: &[&str] = &["listen", "allow_users", "expose"];
 
 /// In `[log]`.
 pub const LOG: &[&str] = &["level", "format", "access"];
@@ -60,7 +62,6 @@ pub const COMMON: &[&str] = &[
     "header_timeout",
     "client_idle_timeout",
     "max_header_size",
-    "max_header_fields",
     "connect_timeout",
     "response_timeout",
     "body_timeout",
@@ -73,7 +74,6 @@ pub const COMMON: &[&str] = &[
     "host_header",
     "forwarded",
     "via",
-    "header_case",
     "details",
     "rewrite_location",
     "rewrite_cookies",
@@ -115,6 +115,9 @@ fn home(key: &str) -> Option<&'static str> {
     if OWN.contains(&key) || COMMON.contains(&key) {
         return Some("in a binding, below [bindings.NAME]");
     }
+    if ADMIN.contains(&key) {
+        return Some("below [admin]");
+    }
     if LOG.contains(&key) {
         return Some("below [log]");
     }
@@ -133,7 +136,7 @@ fn later(key: &str) -> Option<&'static str> {
             "origins are always verified; name the authority that issued theirs with `ca`"
         }
         "upstream" | "target" | "backend" | "proxy_pass" | "to" | "url" => "did you mean `origin`?",
-        "admin" | "allow_uids" | "allow_gids" => "this key is not part of this version",
+        "allow_uids" | "allow_gids" => "this key is not part of this version",
         _ => return None,
     })
 }

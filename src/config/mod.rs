@@ -4,6 +4,7 @@
 //! reported, and comes out as a [`Config`]. Nothing else in mtlsd reads TOML, and nothing
 //! checks a `Config` again.
 
+mod admin;
 mod apart;
 mod authority;
 mod binding;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+pub use admin::AdminSettings;
 pub use authority::{Authority, AuthorityRef, HTTPS};
 pub use find::{FindError, find};
 pub use finding::{Finding, Severity, SourceText};
@@ -57,12 +59,12 @@ pub use wrangler::Project;
 pub struct Config {
     /// The listener that serves every binding by name, where there is one.
     pub shared: Option<SharedListener>,
-    /// Client connections over all listeners; by default what the limit of open files allows.
-    pub max_client_connections: Option<NonZeroUsize>,
     /// How many threads serve requests.
     pub workers: NonZeroUsize,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// The operator's endpoints.
+    pub admin: AdminSettings,
     /// The bindings, in the order of the file; at least one.
     pub bindings: Vec<Binding>,
 }
@@ -78,8 +80,6 @@ pub struct SharedListener {
     pub patience: ClientPatience,
     /// Bytes of a request's head.
     pub max_header_size: usize,
-    /// Fields of a request's head.
-    pub max_header_fields: usize,
 }
 
 /// How long a client connection may take over things that concern no binding yet.
@@ -183,8 +183,6 @@ pub struct Binding {
     pub patience: ClientPatience,
     /// Bytes of a request's head.
     pub max_header_size: usize,
-    /// Fields of a head, of requests and of responses.
-    pub max_header_fields: usize,
     /// Which HTTP the origin is spoken to in.
     pub protocol: Protocol,
     /// Whether a request may be sent once more.
@@ -265,8 +263,6 @@ pub struct HeaderPolicy {
     pub forwarded: bool,
     /// Whether to add `Via`.
     pub via: bool,
-    /// Whether field names keep their case between HTTP/1 on both sides.
-    pub preserve_case: bool,
     /// Whether the origin's own URLs in header fields lead back to mtlsd.
     pub rewrite_location: bool,
     /// Whether the origin's cookies are made acceptable for a plain-HTTP listener.

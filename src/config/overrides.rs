@@ -1,6 +1,6 @@
 //! What flags and variables change of a configuration, whatever it is taken from.
 
-use super::{LogFormat, LogLevel, LogSettings};
+use super::{Config, Listen, LogFormat, LogLevel};
 
 /// Values that replace those of the configuration.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -11,12 +11,17 @@ pub struct Overrides {
     pub level: Option<LogLevel>,
     /// The log format.
     pub format: Option<LogFormat>,
+    /// The admin listener.
+    pub admin: Option<Listen>,
 }
 
 impl Overrides {
-    pub(super) fn apply(&self, log: &mut LogSettings) {
-        log.level = self.level.unwrap_or(log.level);
-        log.format = self.format.unwrap_or(log.format);
+    pub(super) fn apply(&self, config: &mut Config) {
+        config.log.level = self.level.unwrap_or(config.log.level);
+        config.log.format = self.format.unwrap_or(config.log.format);
+        if let Some(listen) = &self.admin {
+            config.admin.listen = Some(vec![listen.clone()]);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::admin::{AdminSettings, admin_settings};
 use super::apart::{authorities_apart, hosts_apart, listeners_apart, names_apart};
 use super::binding::{Read, binding};
 use super::grant::{Grant, grants, nothing_more};
@@ -13,7 +14,7 @@ use super::mistake::{ConfigError, Mistake, Place};
 use super::overrides::{FORMATS, LEVELS, Overrides};
 use super::roots::{Given, Roots, Texts};
 use super::section::{Found, Section, count, described, string};
-use super::settings::{Settings, defaults_table, header_fields, value_or};
+use super::settings::{Settings, defaults_table, value_or};
 use super::{
     Binding, ClientPatience, Config, Flags, HostPrefix, Listen, LogSettings, SharedListener,
     SourceText, StorePath, defaults, keys,
@@ -86,7 +87,7 @@ impl Draft {
             empty()
         };
         listen_there(&mut config, &given.listen, &mut mistakes);
-        given.overrides.apply(&mut config.log);
+        given.overrides.apply(&mut config);
         Self {
             path: Some(path.to_owned()),
             origin: None,
@@ -102,7 +103,7 @@ impl Draft {
         let mut config = empty();
         let binding = flags.binding(store, overrides.expose, &mut mistakes);
         config.bindings.extend(binding);
-        overrides.apply(&mut config.log);
+        overrides.apply(&mut config);
         Self {
             path: None,
             origin: None,
@@ -140,6 +141,11 @@ impl Draft {
         &self.config.log
     }
 
+    /// What was said about the operator's endpoints.
+    pub fn admin(&self) -> &AdminSettings {
+        &self.config.admin
+    }
+
     /// The bindings that could be understood.
     pub fn bindings(&self) -> &[Binding] {
         &self.config.bindings
@@ -166,9 +172,9 @@ impl Draft {
 fn empty() -> Config {
     Config {
         shared: None,
-        max_client_connections: None,
         workers: defaults::workers(),
         log: defaults::LOG,
+        admin: AdminSettings::default(),
         bindings: Vec::new(),
     }
 }
@@ -218,12 +224,10 @@ fn document(
     let header = root.duration("header_timeout");
     let idle = root.duration("client_idle_timeout");
     let header_size = root.count("max_header_size");
-    let fields = root.get("max_header_fields", header_fields);
-    let clients = root.count("max_client_connections");
-    config.max_client_connections = clients.map(|found| found.value);
     if let Some(workers) = root.get("workers", workers) {
         config.workers = workers.value;
     }
+    let admin = root.take("admin");
     let log = root.take("log");
     let base = root.take("defaults");
     let bindings = root.take("bindings");
@@ -239,7 +243,6 @@ fn document(
                 idle: value_or(idle, defaults::CLIENT_IDLE_TIMEOUT),
             },
             max_header_size: value_or(header_size, defaults::MAX_HEADER_SIZE).get(),
-            max_header_fields: value_or(fields, defaults::MAX_HEADER_FIELDS).get(),
         });
     } else if !means_listen {
         for (key, there) in [
@@ -247,7 +250,6 @@ fn document(
             ("header_timeout", header.map(|found| found.place)),
             ("client_idle_timeout", idle.map(|found| found.place)),
             ("max_header_size", header_size.map(|found| found.place)),
-            ("max_header_fields", fields.map(|found| found.place)),
         ] {
             if let Some(place) = there {
                 let mistake = Mistake::new(
@@ -263,6 +265,11 @@ fn document(
         }
     }
     root.finish();
+    let mut admin_listen = Vec::new();
+    if let Some(admin) = admin.and_then(|value| as_table("admin", value, mistakes)) {
+        let section = Section::new("in [admin]", keys::ADMIN, admin, mistakes);
+        (config.admin, admin_listen) = admin_settings(section, directory);
+    }
     if let Some(log) = log.and_then(|value| as_table("log", value, mistakes)) {
         config.log = log_settings(Section::new("in [log]", keys::LOG, log, mistakes));
     }
@@ -324,7 +331,8 @@ fn document(
                 .help("add a table [bindings.NAME] with `listen`, `origin` and `certificate`"),
         );
     }
-    listeners_apart(listen.as_deref().unwrap_or_default(), &read, mistakes);
+    let shared_listen = listen.as_deref().unwrap_or_default();
+    listeners_apart(shared_listen, &admin_listen, &read, mistakes);
     names_apart(&read, mistakes);
     if config.shared.is_some() {
         authorities_apart(&read, mistakes);

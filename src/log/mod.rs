@@ -4,6 +4,7 @@
 mod access;
 mod format;
 mod journal;
+mod level;
 mod output;
 mod plain;
 mod quiet;
@@ -16,12 +17,17 @@ use tracing::Level;
 
 use tokio::signal::unix::SignalKind;
 
-use crate::config::{LogFormat, LogLevel, LogSettings};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry, reload};
+
+use crate::config::{LogFormat, LogSettings};
 use crate::terminal;
 
 use output::Output;
 
 pub use access::{Access, Entry};
+pub use level::set as set_level;
 pub use quiet::once_a_minute;
 pub use sink::{Flusher, Sink};
 pub use sparing::Sparing;
@@ -36,20 +42,16 @@ pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
     let look = Look::of_diagnostics(settings);
     let output = Output::new(stderr, turn);
     let diagnostics = Sink::start(sink::DIAGNOSTICS, output, look, &mut flusher);
-    let level = match settings.level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    };
-    let installed = tracing_subscriber::fmt()
-        .with_max_level(level)
+    let (filter, handle) = reload::Layer::new(level::filter(settings.level));
+    let lines = fmt::layer()
         .event_format(format::Lines::new(look))
-        .with_writer(diagnostics)
-        .try_init();
-    if let Err(error) = installed {
-        eprintln!("mtlsd: logging is set up already: {error}");
+        .with_writer(diagnostics);
+    match registry().with(filter).with(lines).try_init() {
+        Ok(()) => level::install(Box::new(move |level| {
+            // The subscriber stays for as long as the process.
+            let _ = handle.reload(level);
+        })),
+        Err(error) => eprintln!("mtlsd: logging is set up already: {error}"),
     }
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

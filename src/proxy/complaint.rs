@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::diagnosis::{self, Evidence, Report};
 use crate::error::ForwardError;
 use crate::log;
+use crate::metrics::{self, Failure};
 use crate::upstream::Lease;
 
 use super::answer;
@@ -33,12 +34,29 @@ pub fn report(error: &ForwardError, record: &Record) -> Report {
     Report::of(error, evidence, record.binding(), record.origin())
 }
 
+/// Counts a failure, for its binding or, where none is known, for the process.
+pub fn count(error: &ForwardError, report: &Report, record: &Record) {
+    let Some(service) = &record.service else {
+        metrics::process().refused(error.token());
+        return;
+    };
+    let counters = service.meter().counters();
+    counters.error(error.token(), report.cause);
+    if error.status().is_server_error() {
+        counters.failed(Failure {
+            at: SystemTime::now(),
+            error: error.token(),
+            cause: report.cause,
+            message: report.detail.clone(),
+            next_step: (!report.next_step.is_empty()).then(|| report.next_step.clone()),
+        });
+    }
+}
+
 /// Logs a failure that somebody should look at.
 pub fn log_failure(error: &ForwardError, report: &Report, peer: Option<SocketAddr>) {
     let connect = matches!(error, ForwardError::Connect);
-    // A head that was refused before it was parsed is in the log already.
-    let malformed = matches!(error, ForwardError::BadRequest(_));
-    if !error.status().is_server_error() && !connect && !malformed {
+    if !error.status().is_server_error() && !connect {
         return;
     }
     let binding = report.binding.as_deref().unwrap_or("-");

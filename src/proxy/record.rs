@@ -10,22 +10,20 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use tokio::time::Instant;
 
+use crate::body::Upload;
 use crate::config::Authority;
 use crate::head;
 use crate::log::{self, Access, Entry};
 use crate::server::{Activity, Client};
 use crate::upstream::Trace;
 
-use super::tail::Busy;
-use super::{Service, attributed};
+use super::Service;
 
 /// Dropped when the answer is over, whichever way: then the line is written, and the client's
 /// connection is idle again.
 pub struct Record {
     access: Option<Rc<Access>>,
     activity: Arc<Activity>,
-    // Whether something else says when the request is over.
-    handed_over: bool,
     began: Instant,
     peer: Option<SocketAddr>,
     method: Method,
@@ -42,6 +40,10 @@ pub struct Record {
     pub in_flight: Option<InFlight>,
     /// The `Origin` of a page that may read what mtlsd itself has to say.
     pub page: Option<HeaderValue>,
+    /// The body of the request, once it is known where that goes.
+    pub upload: Upload,
+    /// Bytes of the response body that the client was handed.
+    pub received: u64,
     // When the last of the answer was handed to the client.
     ended: Option<Instant>,
 }
@@ -61,7 +63,6 @@ impl Record {
             path: path.filter(|_| access.is_some()).cloned(),
             access,
             activity: Arc::clone(&client.activity),
-            handed_over: false,
             began: Instant::now(),
             peer,
             method: request.method().clone(),
@@ -76,6 +77,8 @@ impl Record {
             error: None,
             in_flight: None,
             page: None,
+            upload: Upload::Empty,
+            received: 0,
             ended: None,
         }
     }
@@ -85,12 +88,6 @@ impl Record {
     /// The last of the answer goes to the client, at `now`.
     pub fn ended(&mut self, now: Instant) {
         self.ended = Some(now);
-    }
-
-    /// The client's connection stays busy until the returned value is dropped.
-    pub fn stay_busy(&mut self) -> Busy {
-        self.handed_over = true;
-        Busy(Arc::clone(&self.activity))
     }
 
     /// When the request's head was complete.
@@ -111,12 +108,6 @@ impl Record {
     /// Whether the client is told no more than the kind of a failure.
     pub fn is_brief(&self) -> bool {
         self.service.as_ref().is_some_and(|service| service.brief)
-    }
-
-    /// Logs that the response was lost to a panic.
-    pub fn log_panic(&self) {
-        let path = self.path.as_ref().map_or("", PathAndQuery::path);
-        attributed::report(self.binding().unwrap_or("-"), &self.method, path, None);
     }
 
     /// Says that an answer broke off, which its client sees as an error and nothing more.
@@ -141,8 +132,11 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
-        if !self.handed_over {
-            self.activity.request_ended(now);
+        self.activity.request_ended(now);
+        if let Some(service) = &self.service {
+            let counters = service.meter().counters();
+            counters.request(self.status.as_u16(), now - self.began);
+            counters.bytes(self.upload.passed(), self.received);
         }
         if let Some(access) = &self.access {
             access.record(&Entry {

@@ -67,6 +67,9 @@ pub async fn connect(
     let session = stream.get_ref().1;
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     facts.agreed(session_of(session, resumed));
+    if let Some([leaf, ..]) = session.peer_certificates().filter(|_| !resumed) {
+        facts.presented(leaf);
+    }
     let demand = match resumed {
         true => generation.recall(&name.0),
         false => {

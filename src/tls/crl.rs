@@ -4,15 +4,17 @@
 //! one issuer, old and new, and those of a CA's former key, so the choice is made here: among the
 //! CRLs that the issuer's key signed and that cover the certificate, the newest valid one decides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustls_pki_types::CertificateRevocationListDer;
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension, X509Extension};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::error::{Distrust, Uncovered};
+use crate::timestamp::from_seconds;
 
 use super::x509::{self, Signature, Signed};
 
@@ -127,6 +129,20 @@ impl Crls {
                 .collect::<Result<_, _>>()?,
             signatures: Mutex::default(),
         })
+    }
+
+    /// Returns when the first of the CRLs is out of date. Of several CRLs of one issuer the newest
+    /// counts.
+    pub fn next_update(&self) -> Option<SystemTime> {
+        let mut newest: BTreeMap<&[u8], &Crl> = BTreeMap::new();
+        for list in &self.lists {
+            let known = newest.entry(&list.issuer).or_insert(list);
+            if known.this_update < list.this_update {
+                *known = list;
+            }
+        }
+        let seconds = newest.into_values().filter_map(|list| list.next_update);
+        seconds.min().map(from_seconds)
     }
 
     /// Checks that a certificate is not revoked at `now`, in seconds since 1970.

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -36,15 +37,14 @@ pub struct Facts {
     failure: OnceLock<Failure>,
     session: OnceLock<Session>,
     demand: OnceLock<Demand>,
+    // End of the validity of the certificate that the origin presented.
+    expires: OnceLock<SystemTime>,
     // Set once an origin has responded to a request on a connection on which it was shown our
     // certificate; shared by all connections of a Generation to that origin.
     acceptance: OnceLock<Arc<AtomicBool>>,
     offers_post_quantum: AtomicBool,
     // The chain of an origin that was not believed, leaf first.
     refused: OnceLock<Vec<Leaf>>,
-    // What was read since the last write, from the start of a response on; only in http/1.1.
-    keeps_head: AtomicBool,
-    head: Mutex<Vec<u8>>,
 }
 
 /// What a handshake agreed on.
@@ -219,6 +219,18 @@ impl Facts {
         self.refused.get().map_or(&[], Vec::as_slice)
     }
 
+    /// Returns the end of the validity of the certificate that the origin presented; `None` when it
+    /// presented none on this connection, which resumed a session, or none that can be read.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.expires.get().copied()
+    }
+
+    pub(super) fn presented(&self, leaf: &CertificateDer<'_>) {
+        if let Ok(leaf) = Leaf::parse(leaf) {
+            let _ = self.expires.set(leaf.not_after);
+        }
+    }
+
     pub(super) fn demands(&self, demand: Demand) {
         let _ = self.demand.set(demand);
     }
@@ -267,44 +279,11 @@ impl Facts {
         self.socket.forget();
     }
 
-    /// The beginning of what came last in http/1.1: hyper says of a head that it cannot parse neither
-    /// which field it is nor what is wrong with it.
-    pub fn head(&self) -> Vec<u8> {
-        let head = self.head.lock();
-        head.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A request is being sent: what comes next is the head of a response.
-    pub(super) fn expect_head(&self) {
-        if !self.keeps_head.swap(true, Relaxed) {
-            let head = self.head.lock();
-            head.unwrap_or_else(PoisonError::into_inner).clear();
-        }
-    }
-
-    /// Keeps what was read, up to the end of a head.
-    pub(super) fn note_head(&self, read: &[u8]) {
-        if !self.keeps_head.load(Relaxed) {
-            return;
-        }
-        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MOST_KEPT.saturating_sub(head.len());
-        head.extend_from_slice(&read[..read.len().min(room)]);
-        let is_interim = head.starts_with(b"HTTP/1.1 1");
-        let is_whole = memchr::memmem::find(&head, b"\r\n\r\n").is_some();
-        if head.len() >= MOST_KEPT || (is_whole && !is_interim) {
-            self.keeps_head.store(false, Relaxed);
-        }
-    }
-
     /// Notes why the connection ended. The first reason counts.
     pub fn fail(&self, failure: Failure) {
         let _ = self.failure.set(failure);
     }
 }
-
-/// Bytes of a head that are kept.
-const MOST_KEPT: usize = 16 * 1024;
 
 /// What the certificates say that can be read.
 pub fn leaves(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Vec<Leaf> {

@@ -172,6 +172,16 @@ impl Generation {
         remarks
     }
 
+    /// Returns when the first CA certificate of a `ca` file expires.
+    pub fn ca_expires(&self) -> Option<SystemTime> {
+        self.anchors.expire()
+    }
+
+    /// Returns when the first CRL of a `crl` file is out of date.
+    pub fn crl_next_update(&self) -> Option<SystemTime> {
+        self.verifier.crl_next_update()
+    }
+
     /// Whether an origin that asks for no certificate is refused.
     pub(super) fn requires_request(&self) -> bool {
         self.require_request

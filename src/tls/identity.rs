@@ -151,6 +151,17 @@ impl Identity {
         self.certified.cert.len() == 1
     }
 
+    /// Returns when the presented chain is valid: from the latest start to the earliest end of its
+    /// certificates. A root does not count: the origin has its own copy.
+    pub fn validity(&self) -> (SystemTime, SystemTime) {
+        let issuers = self.issuers.iter();
+        let issuers = issuers.filter(|issuer| issuer.subject != issuer.issuer);
+        issuers.fold(
+            (self.leaf.not_before, self.leaf.not_after),
+            |(start, end), issuer| (start.max(issuer.not_before), end.min(issuer.not_after)),
+        )
+    }
+
     /// What its certificate says.
     pub fn leaf(&self) -> &Leaf {
         &self.leaf

@@ -46,6 +46,30 @@ pub enum Remark {
     PublicKeyFile(PathBuf),
 }
 
+impl Remark {
+    /// Returns the word for it in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Reordered => "chain_order",
+            Self::Unrelated(_) => "unrelated_certificate",
+            Self::Superseded(_) => "superseded_issuer",
+            Self::IssuerExpired(..) => "issuer_expired",
+            Self::MissingIssuer(_) => "chain_incomplete",
+            Self::NoClientAuth => "no_client_auth",
+            Self::NoDigitalSignature => "no_digital_signature",
+            Self::OldVersion(_) => "old_version",
+            Self::CriticalExtension(_) => "critical_extension",
+            Self::ExplicitCurve => "explicit_curve",
+            Self::Sha1 => "sha1",
+            Self::NearExpiry(_) => "near_expiry",
+            Self::SeveralKeys(..) => "several_keys",
+            Self::NotCa(..) => "not_a_ca",
+            Self::CaExpired(..) => "ca_expired",
+            Self::PublicKeyFile(_) => "world_readable_key",
+        }
+    }
+}
+
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

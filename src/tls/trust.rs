@@ -48,6 +48,12 @@ impl Anchors {
         self.exact.binary_search_by(find).is_ok()
     }
 
+    /// Returns when the first certificate of a file expires; `None` for those of this machine.
+    pub fn expire(&self) -> Option<SystemTime> {
+        let certificates = self.notes.iter().map(|note| &note.certificate);
+        certificates.map(|certificate| certificate.not_after).min()
+    }
+
     /// Returns anchors for issuers of `chain` whose names are written in another way in `ca`:
     /// RFC 5280 section 7.1 calls them equal, and the TLS library compares bytes.
     pub fn respelled(&self, chain: &[&CertificateDer<'_>]) -> Vec<TrustAnchor<'static>> {

@@ -4,6 +4,7 @@ mod explain;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -38,6 +39,11 @@ pub struct Verifier {
 }
 
 impl Verifier {
+    /// Returns when the first of its CRLs is out of date.
+    pub fn crl_next_update(&self) -> Option<SystemTime> {
+        self.crls.as_ref().and_then(Crls::next_update)
+    }
+
     /// Makes a verifier that trusts `anchors`, and wants every certificate of a chain covered by a
     /// valid CRL of `crls`, if there are any.
     pub fn new(

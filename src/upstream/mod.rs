@@ -6,6 +6,7 @@ mod connect;
 mod dial;
 mod exchange;
 mod lookup;
+mod metering;
 mod outbound;
 mod ping;
 mod pool;
@@ -16,7 +17,7 @@ mod trace;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
@@ -25,16 +26,16 @@ use tokio::time::{Instant, timeout};
 use crate::config::{Authority, Binding, ConnectTo, Limits, Protocol, Retry, Timeouts};
 use crate::error::{Failure, ForwardError};
 use crate::lifecycle::Alarm;
+use crate::metrics::{Connections, Meter, RetryReason};
 use crate::tls::{Alpn, Facts, Generation};
 
-use connect::{Heads, Wire};
+use connect::Wire;
 use exchange::Unanswered;
 use lookup::Lookups;
 use pool::{Acquired, Knows, Pool};
 
 pub use connect::Dial;
 pub use dial::failed as dial_failed;
-
 pub use outbound::{Inbound, Manner, Outbound};
 pub use pool::Lease;
 pub use slots::Slots;
@@ -54,8 +55,11 @@ pub struct Published {
 pub struct Upstream {
     settings: Rc<Settings>,
     pool: RefCell<Rc<Pool>>,
+    // The connections of Generations that were replaced, until the last of them is closed.
+    outdated: RefCell<Vec<Weak<Slots>>>,
     worker: usize,
     house: Rc<dyn House>,
+    meter: Rc<Meter>,
 }
 
 /// What one worker's side of a binding can ask of the rest of the process.
@@ -76,7 +80,7 @@ pub struct Settings {
     server_name: Option<(Arc<Authority>, Box<str>)>,
     connect_to: Option<ConnectTo>,
     allow_private: bool,
-    heads: Heads,
+    max_header_size: usize,
     protocol: Protocol,
     retry: Retry,
     lookups: Lookups,
@@ -93,11 +97,7 @@ impl Settings {
             }),
             connect_to: binding.connect_to.clone(),
             allow_private: binding.allow_private,
-            heads: Heads {
-                size: binding.max_header_size,
-                fields: binding.max_header_fields,
-                preserve_case: binding.headers.preserve_case,
-            },
+            max_header_size: binding.max_header_size,
             protocol: binding.protocol,
             retry: binding.retry,
             lookups: Lookups::default(),
@@ -120,14 +120,23 @@ impl Upstream {
         published: Published,
         worker: usize,
         house: Rc<dyn House>,
+        meter: Rc<Meter>,
     ) -> Self {
         let settings = Rc::new(Settings::of(binding));
-        let pool = Pool::new(Rc::clone(&settings), published, worker, Rc::clone(&house));
+        let pool = Pool::new(
+            Rc::clone(&settings),
+            published,
+            worker,
+            Rc::clone(&house),
+            Rc::clone(&meter),
+        );
         Self {
             settings,
             pool: RefCell::new(pool),
+            outdated: RefCell::default(),
             worker,
             house,
+            meter,
         }
     }
 
@@ -135,8 +144,18 @@ impl Upstream {
     /// closed at once, busy ones when they are done.
     pub fn publish(&self, published: Published) {
         let settings = Rc::clone(&self.settings);
-        let pool = Pool::new(settings, published, self.worker, Rc::clone(&self.house));
-        self.pool.replace(pool).retire();
+        let pool = Pool::new(
+            settings,
+            published,
+            self.worker,
+            Rc::clone(&self.house),
+            Rc::clone(&self.meter),
+        );
+        let former = self.pool.replace(pool);
+        former.retire();
+        let mut outdated = self.outdated.borrow_mut();
+        outdated.retain(|slots| slots.strong_count() > 0);
+        outdated.push(Arc::downgrade(former.slots()));
     }
 
     /// Closes idle connections at once, busy ones when they are done: the binding is gone.
@@ -148,6 +167,26 @@ impl Upstream {
     /// become idle.
     pub fn give_up_one(&self) {
         self.pool.borrow().give_up_one();
+    }
+
+    /// What is counted on this worker.
+    pub fn meter(&self) -> &Rc<Meter> {
+        &self.meter
+    }
+
+    /// How many connections there are on this worker.
+    pub fn connections(&self) -> Connections {
+        let outdated = self.outdated.borrow();
+        let outdated = outdated.iter().filter_map(Weak::upgrade);
+        Connections {
+            outdated: outdated.map(|slots| slots.open(self.worker)).sum(),
+            ..self.pool.borrow().connections()
+        }
+    }
+
+    /// How many requests wait for a connection, on all workers.
+    pub fn waiting(&self) -> usize {
+        self.pool.borrow().waiting()
     }
 
     /// Closes every idle connection.
@@ -194,6 +233,7 @@ impl Upstream {
             let mut lease = match connected {
                 Ok(lease) => lease,
                 Err(error) if !suspected && self.has_newer(&error, trace).await => {
+                    self.meter.counters().retry(RetryReason::NewerCertificate);
                     suspected = true;
                     now = Instant::now();
                     continue;
@@ -212,11 +252,12 @@ impl Upstream {
                 exchange::exchange(&mut lease, outbound, now, timeouts, patience, alarm).await;
             if let Err(unanswered) = &answer {
                 trace.keep(lease.facts(), lease.generation());
+                metering::failed(&self.meter, &unanswered.error);
                 if unanswered.suspect {
                     lease.suspect(now);
                 }
             }
-            match answer {
+            let reason = match answer {
                 Ok(response)
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS
                         && !outbound.manner.upgrades =>
@@ -227,12 +268,18 @@ impl Upstream {
                 Ok(response)
                     if response.status() == StatusCode::MISDIRECTED_REQUEST
                         && reused
-                        && self.may_repeat(outbound) => {}
+                        && self.may_repeat(outbound) =>
+                {
+                    RetryReason::Misdirected
+                }
                 Ok(response) => return Ok(Inbound { response, lease }),
                 Err(unanswered)
                     if reused
                         && !unanswered.refused
-                        && self.has_second_chance(&unanswered, outbound) => {}
+                        && self.has_second_chance(&unanswered, outbound) =>
+                {
+                    RetryReason::Closed
+                }
                 // An origin may refuse a stream of a connection that it has only just taken too.
                 Err(unanswered)
                     if !refused
@@ -241,6 +288,7 @@ impl Upstream {
                         && outbound.upload.rewind() =>
                 {
                     refused = true;
+                    RetryReason::Refused
                 }
                 // Whom the origin does not let in, it has not listened to either.
                 Err(unanswered)
@@ -249,9 +297,11 @@ impl Upstream {
                         && self.has_newer(&unanswered.error, trace).await =>
                 {
                     suspected = true;
+                    RetryReason::NewerCertificate
                 }
                 Err(unanswered) => return Err(unanswered.error),
-            }
+            };
+            self.meter.counters().retry(reason);
             fresh = Some(now);
             now = Instant::now();
         }
@@ -380,6 +430,8 @@ impl Upstream {
                     if learnt != Knows::default() {
                         pool.learn(target, learnt);
                     }
+                    let named = (!outbound.manner.public_only).then_some(&**target);
+                    metering::connected(&self.meter, &facts, named);
                     Ok(pool.lease(target, made))
                 }
                 // What is idle may hold what is missing.
@@ -391,6 +443,7 @@ impl Upstream {
                     continue;
                 }
                 Err(error) => {
+                    metering::failed(&self.meter, &error);
                     if instead.is_none()
                         && let Some(other) = self.other_offer(want, alpn, &error)
                     {

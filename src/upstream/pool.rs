@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::Authority;
 use crate::error::{ForwardError, Phase};
+use crate::metrics::{Closed, Connections, Meter};
 use crate::tls::Generation;
 
 use super::connect::{Made, Wire};
@@ -36,6 +37,7 @@ pub struct Pool {
     published: Published,
     worker: usize,
     house: Rc<dyn House>,
+    meter: Rc<Meter>,
     retired: Cell<bool>,
     // How many connections other workers asked for while there was none idle.
     owed: Cell<usize>,
@@ -96,12 +98,14 @@ impl Pool {
         published: Published,
         worker: usize,
         house: Rc<dyn House>,
+        meter: Rc<Meter>,
     ) -> Rc<Self> {
         Rc::new(Self {
             settings,
             published,
             worker,
             house,
+            meter,
             retired: Cell::new(false),
             owed: Cell::new(0),
             begged: Cell::new(None),
@@ -116,7 +120,8 @@ impl Pool {
         &self.published.generation
     }
 
-    fn slots(&self) -> &Slots {
+    /// The count of its connections, over all workers.
+    pub fn slots(&self) -> &Arc<Slots> {
         &self.published.slots
     }
 
@@ -126,7 +131,9 @@ impl Pool {
         let lanes = self.lanes.take();
         for shared in lanes.iter().flat_map(|lane| &lane.shared) {
             shared.set_listed(false);
+            self.count_closed(Closed::Certificate, 1);
         }
+        self.count_closed(Closed::Certificate, self.idle_own.get());
         self.idle_own.set(0);
         self.count_idle();
         // Requests that wait here are woken by this, and ask the next pool.
@@ -190,7 +197,13 @@ impl Pool {
             }
         };
         self.add_idle(0, usize::from(closed.0.is_some()));
-        closed.0.is_some() || closed.1.is_some()
+        let has_closed = closed.0.is_some() || closed.1.is_some();
+        self.count_closed(Closed::Reclaimed, usize::from(has_closed));
+        has_closed
+    }
+
+    fn count_closed(&self, reason: Closed, count: usize) {
+        self.meter.counters().closed(reason, count as u64);
     }
 
     /// Has a shared connection to another origin than `target` finish what is under way on it, so
@@ -382,6 +395,29 @@ impl Pool {
         Instant::now() + age.min(left)
     }
 
+    /// How many connections there are on this worker.
+    pub fn connections(&self) -> Connections {
+        let lanes = self.lanes.borrow();
+        let mut connections = Connections::default();
+        for lane in lanes.iter() {
+            connections.http1_idle += lane.idle.len();
+            for shared in &lane.shared {
+                match shared.streams() == 0 {
+                    true => connections.http2_idle += 1,
+                    false => connections.http2_active += 1,
+                }
+            }
+        }
+        let counted = connections.http1_idle + connections.http2_idle + connections.http2_active;
+        connections.http1_active = self.open().saturating_sub(counted);
+        connections
+    }
+
+    /// How many requests wait for a connection, on all workers.
+    pub fn waiting(&self) -> usize {
+        self.slots().waiting()
+    }
+
     fn open(&self) -> usize {
         self.slots().open(self.worker)
     }
@@ -433,10 +469,19 @@ impl Pool {
             Some(idle) => connection.ends.min(now + idle),
             None => connection.ends,
         };
-        if self.retired.get() || until <= now || connection.sender.is_closed() {
+        if self.retired.get() {
+            self.count_closed(Closed::Certificate, 1);
+            return;
+        }
+        if connection.sender.is_closed() {
+            return;
+        }
+        if until <= now {
+            self.count_closed(Closed::Age, 1);
             return;
         }
         if self.owed.get() > 0 {
+            self.count_closed(Closed::Reclaimed, 1);
             self.owed.set(self.owed.get() - 1);
             return;
         }

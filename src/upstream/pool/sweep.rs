@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::metrics::Closed;
+
 use super::super::shared::Shared;
 use super::Pool;
 use super::lane::Idle;
@@ -56,6 +58,18 @@ impl Pool {
         }
         for shared in &ended {
             shared.set_listed(false);
+            let reason = match shared.is_over(now) {
+                true => Closed::Age,
+                false => Closed::Idle,
+            };
+            self.count_closed(reason, usize::from(!shared.is_closed()));
+        }
+        for one in &overdue {
+            let reason = match now - one.since > idle {
+                true => Closed::Idle,
+                false => Closed::Age,
+            };
+            self.count_closed(reason, usize::from(!one.connection.sender.is_closed()));
         }
         self.add_idle(0, overdue.len());
         drop((overdue, ended));

@@ -16,10 +16,8 @@ pub fn response_trailers(trailers: &mut HeaderMap) {
 }
 
 fn filter(trailers: &mut HeaderMap, passes: impl Fn(&str) -> bool) {
-    let options = trailers.get_all(CONNECTION).iter();
-    let mut named: Vec<HeaderName> = options
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
+    let mut named: Vec<HeaderName> = super::connection_options(trailers)
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
         .collect();
     let forbidden = trailers
         .keys()
