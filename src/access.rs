@@ -35,13 +35,13 @@ pub fn help(path: &Path, wanted: Use, error: &io::Error) -> Option<String> {
 
 fn denied(path: &Path, wanted: Use) -> String {
     let user = User::current();
-    if let Some(hidden) = hidden(path) {
-        return hidden;
-    }
     if let Some(name) = credential(path) {
         return format!(
             "mtlsd runs as {user}; systemd lets only the user of the unit read the credential {name}"
         );
+    }
+    if let Some(hidden) = hidden(path) {
+        return hidden;
     }
     let Some((blocking, metadata)) = blocking(path, wanted, &user) else {
         return format!(
@@ -233,13 +233,13 @@ fn parent(path: &Path) -> PathBuf {
 }
 
 fn missing(path: &Path, wanted: Use) -> Option<String> {
-    if let Some(hidden) = hidden(path) {
-        return Some(hidden);
-    }
     if let Some(name) = credential(path) {
         return Some(format!(
             "the unit passes no credential {name}: add LoadCredential={name}:FILE to it"
         ));
+    }
+    if let Some(hidden) = hidden(path) {
+        return Some(hidden);
     }
     let (directories, end) = way(path);
     let absent = directories.into_iter().find(|directory| {
@@ -248,7 +248,7 @@ fn missing(path: &Path, wanted: Use) -> Option<String> {
     if let Some(directory) = absent {
         let more = match wanted {
             Use::Create if in_service() => "; RuntimeDirectory=mtlsd in the unit makes /run/mtlsd",
-            Use::Create => ": create it",
+            Use::Create => "; create it",
             Use::Read => "",
         };
         return Some(format!(

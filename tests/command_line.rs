@@ -555,3 +555,52 @@ fn session_keys_are_written_only_where_a_flag_says_so() {
     );
     assert_eq!(unwritable.status.code(), Some(2), "{unwritable:?}");
 }
+
+#[test]
+fn what_a_service_cannot_see_has_hints_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = directory.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    let credentials = credentials.to_str().unwrap();
+    let service = [
+        ("INVOCATION_ID", "1"),
+        ("CREDENTIALS_DIRECTORY", credentials),
+    ];
+    let shown = fs::canonicalize(directory.path()).unwrap();
+    let shown = shown.display();
+    for (variables, file, help) in [
+        (
+            &service[..],
+            "credential:client.key",
+            "the unit passes no credential client.key: add LoadCredential=client.key:FILE to it".to_owned(),
+        ),
+        (
+            &service[..],
+            "/home/nobody-at-all/client.key",
+            "ProtectHome= in the unit hides /home: move the file to /etc/mtlsd, or pass it with LoadCredential=".to_owned(),
+        ),
+        (
+            &service[..],
+            "/tmp/nothing-of-this-name/client.key",
+            "PrivateTmp= in the unit gives mtlsd an empty /tmp of its own: move the file to /etc/mtlsd".to_owned(),
+        ),
+        (
+            &[],
+            "none/client.key",
+            format!("the directory {shown}/none does not exist"),
+        ),
+        (
+            &[],
+            "client.key",
+            format!("check the path; relative paths start at the directory of the configuration file, {shown}"),
+        ),
+    ] {
+        let config = format!(
+            "[bindings.b]\nlisten = \"127.0.0.1:0\"\norigin = \"https://o\"\ncertificate = \"{file}\"\n"
+        );
+        fs::write(directory.path().join("mtlsd.toml"), config).unwrap();
+        let output = mtlsd(directory.path(), &["check", "--json"], variables);
+        let report = json(&output);
+        assert_eq!(report["findings"][0]["help"], help, "{report}");
+    }
+}

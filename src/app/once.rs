@@ -17,7 +17,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
-use crate::config::{Binding, ConfigError, Draft, HostPrefix};
+use crate::config::{self, Binding, ConfigError, Draft, HostPrefix};
 use crate::diagnosis::Report;
 use crate::lifecycle::Drainer;
 use crate::proxy::{Current, Failed, From, Proxy, Service};
@@ -60,7 +60,7 @@ pub enum OnceError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// It has no binding of this name, but others.
-    #[error("there is no binding \"{name}\", but {}", known.join(", "))]
+    #[error("there is no binding \"{name}\", but {}{}", known.join(", "), did_you_mean(name, known))]
     Unknown {
         /// What was asked for.
         name: String,
@@ -199,6 +199,13 @@ impl Once {
 fn is_called(binding: &Binding, name: &str) -> bool {
     let prefix = HostPrefix::parse(name);
     binding.name.as_str() == name || prefix.is_some_and(|prefix| binding.hosts.contains(&prefix))
+}
+
+fn did_you_mean(name: &str, known: &[String]) -> String {
+    let known: Vec<_> = known.iter().map(String::as_str).collect();
+    config::nearest(name, &known)
+        .filter(|_| known.len() > 1)
+        .map_or(String::new(), |near| format!("; did you mean {near}?"))
 }
 
 /// The rest of the process: there is none.

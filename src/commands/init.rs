@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::access::{self, Use};
 use crate::cli::Init;
 
 use super::Exit;
@@ -32,6 +33,9 @@ pub fn init(arguments: &Init) -> Exit {
         }
         Err(error) => {
             eprintln!("mtlsd: cannot write {}: {error}", path.display());
+            if let Some(help) = access::help(path, Use::Create, &error) {
+                eprintln!("  help: {help}");
+            }
             Exit::Failure
         }
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::access::{self, Use};
 use crate::config::{CertificateId, StorePath};
 use crate::tls::LoadError;
 
@@ -79,10 +80,13 @@ impl StoreError {
             ),
             Self::OtherKind { kind: Kind::Client, .. } => "name its new chain and key with --cert and --key".to_owned(),
             Self::OtherKind { kind: Kind::Authority, .. } => "name its new bundle with --ca-cert".to_owned(),
-            Self::Unreadable { source, .. } | Self::Directory { source, .. }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                "use it as the user it belongs to, or name another with --store or MTLSD_STORE".to_owned()
+            Self::Unreadable { file, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                elsewhere(access::help(file, Use::Read, source)?)
+            }
+            Self::Directory { path, source, .. } if is_forbidden(source) => {
+                // What is missing in it tells nothing: the first use makes the directory.
+                let inside = path.as_path().join("new");
+                elsewhere(access::help(&inside, Use::Create, source)?)
             }
             Self::Directory { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
                 "another mtlsd is writing to it; has that been stopped with Ctrl-Z?".to_owned()
@@ -95,4 +99,15 @@ impl StoreError {
             Self::Material(error) => return error.help(),
         })
     }
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+fn elsewhere(help: String) -> String {
+    format!("{help}; another store is named with --store or MTLSD_STORE")
 }
