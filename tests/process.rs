@@ -161,13 +161,13 @@ fn the_exit_code_says_whether_to_try_again() {
             config.to_owned(),
             Some(one.key.clone()),
             78,
-            "holds no certificate, only: PRIVATE KEY",
+            "no certificate in ./client.pem; it contains only: PRIVATE KEY",
         ),
         (
             config.to_owned(),
             Some(one.chain.clone()),
             78,
-            "holds no private key, only: CERTIFICATE",
+            "no private key in ./client.pem; it contains only: CERTIFICATE",
         ),
         (
             config.replace("https", "http"),
