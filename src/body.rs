@@ -2,6 +2,8 @@
 //! slow one, and sent again from its beginning where nobody has read from it, or where what was read
 //! is kept.
 
+mod trailers;
+
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,7 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::head;
+pub use trailers::response_trailers;
 
 /// The body that is sent to the origin.
 pub enum Upload {
@@ -33,7 +35,7 @@ pub struct Streamed {
     stage: Cell<Stage>,
     since: Cell<Instant>,
     // Bytes that were passed on, counted once if they are sent again.
-    passed: Cell<u64>,
+    passed: Rc<Cell<u64>>,
     // Whether anything was read from it.
     touched: Cell<bool>,
     // The current attempt to send it. Earlier ones get nothing more.
@@ -162,7 +164,7 @@ impl Upload {
             incoming: RefCell::new(incoming),
             stage: Cell::new(Stage::Untouched),
             since: Cell::new(now),
-            passed: Cell::new(0),
+            passed: Rc::default(),
             touched: Cell::new(false),
             attempt: Cell::new(0),
             kept: RefCell::default(),
@@ -232,11 +234,24 @@ impl Upload {
         }
     }
 
-    /// Returns how many bytes were passed on.
-    pub fn passed(&self) -> u64 {
+    /// Whether it is held back until the origin wants it: then the client does not send it.
+    pub fn is_held_back(&self) -> bool {
+        self.gate().is_some_and(|gate| !gate.open.load(Relaxed))
+    }
+
+    /// Whether nobody else has it: the connection to the origin reads no more of it.
+    pub fn is_last(&self) -> bool {
         match self {
-            Self::Empty => 0,
-            Self::Streamed(streamed, _) => streamed.passed.get(),
+            Self::Empty => true,
+            Self::Streamed(streamed, _) => Rc::strong_count(streamed) == 1,
+        }
+    }
+
+    /// Returns the count of bytes that were passed on. It is not a share of the body.
+    pub fn passed(&self) -> Rc<Cell<u64>> {
+        match self {
+            Self::Empty => Rc::default(),
+            Self::Streamed(streamed, _) => Rc::clone(&streamed.passed),
         }
     }
 
@@ -262,6 +277,17 @@ impl Upload {
             && streamed.stage.get() != Stage::Finished
         {
             streamed.waiting.set(Some(cx.waker().clone()));
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // Who waits may be the last to have it.
+        if let Self::Streamed(streamed, _) = self
+            && let Some(waiting) = streamed.waiting.take()
+        {
+            waiting.wake();
         }
     }
 }
@@ -391,7 +417,7 @@ impl Body for Upload {
 fn filtered(frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            head::request_trailers(&mut trailers);
+            trailers::request_trailers(&mut trailers);
             (!trailers.is_empty()).then(|| Frame::trailers(trailers))
         }
         Err(frame) => Some(frame),

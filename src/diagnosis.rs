@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use crate::error::{Distrust, Failure, ForwardError, Phase, Tongue};
+use crate::error::{Distrust, Failure, ForwardError, HeadFault, Phase, Tongue};
 use crate::timestamp::rfc3339;
 use crate::tls::{Facts, Identity, Leaf};
 
@@ -70,6 +70,8 @@ impl Diagnosis {
             ForwardError::Terminated(failure) => refusal::before_answer(failure, evidence),
             ForwardError::Dial(address, failure) => undialled(*address, failure),
             ForwardError::TimeoutConnecting(_, phase) => unfinished(*phase, error, evidence),
+            ForwardError::Response(head) => Self::new(cause(error), error.to_string(), &*head.fix),
+            ForwardError::Head(head) => Self::new(cause(error), &*head.what, &*head.fix),
             error => Self::new(cause(error), error.to_string(), next_step(error)),
         }
     }
@@ -215,6 +217,12 @@ fn unfinished(phase: Phase, error: &ForwardError, evidence: Evidence<'_>) -> Dia
 fn cause(error: &ForwardError) -> &'static str {
     match error {
         ForwardError::BadRequest(_) => "bad_request",
+        ForwardError::Head(error) => match error.kind {
+            HeadFault::Malformed => "bad_request",
+            HeadFault::TooLarge => "request_head_too_large",
+            HeadFault::TargetTooLong => "request_target_too_long",
+            HeadFault::Timeout => "header_timeout",
+        },
         ForwardError::ClientStalled(_) => "client_stalled",
         ForwardError::Connect => "connect",
         ForwardError::Dns(..) => "dns",
@@ -232,6 +240,10 @@ fn cause(error: &ForwardError) -> &'static str {
         ForwardError::Protocol(_) => "not_http",
         ForwardError::StreamReset(_) => "stream_reset",
         ForwardError::Unprocessed(_) => "unprocessed",
+        ForwardError::Response(error) => match error.kind {
+            HeadFault::TooLarge => "response_head_too_large",
+            _ => "malformed_response",
+        },
         ForwardError::Timeout(_) => "response_timeout",
         ForwardError::Upgrade => "unasked_upgrade",
         ForwardError::Certificate(_)
@@ -288,6 +300,8 @@ fn next_step(error: &ForwardError) -> &'static str {
         ForwardError::Upgrade => "the origin is broken: look into its log",
         // What they say is what to do.
         ForwardError::BadRequest(_)
+        | ForwardError::Head(_)
+        | ForwardError::Response(_)
         | ForwardError::Forbidden(_)
         | ForwardError::Misdirected(_)
         | ForwardError::Certificate(_)

@@ -1,5 +1,7 @@
 //! Why a request was not forwarded, and who is to blame: the blame decides the status.
 
+pub mod fault;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -149,12 +151,51 @@ fn unfinished(phase: Phase) -> &'static str {
     }
 }
 
+/// Why a request head was refused before it was parsed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct HeadError {
+    /// What kind of fault it is.
+    pub kind: HeadFault,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl HeadError {
+    /// A request head has more than `limit` fields.
+    pub fn too_many_fields(limit: usize) -> Self {
+        Self {
+            kind: HeadFault::TooLarge,
+            what: format!("the request head has more than {limit} fields (`max_header_fields`)"),
+            fix: "send fewer fields, or raise `max_header_fields`".to_owned(),
+        }
+    }
+}
+
+/// What kind of fault a head has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeadFault {
+    /// It is not HTTP/1.
+    Malformed,
+    /// It has too many bytes or fields.
+    TooLarge,
+    /// Its target is too long.
+    TargetTooLong,
+    /// It did not come in time.
+    Timeout,
+}
+
 /// Why a request got no answer from an origin.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ForwardError {
     /// The request is not one that can be passed on as one unambiguous message.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// A request head was refused before it was parsed.
+    #[error("{0}")]
+    Head(HeadError),
     /// The origin's certificate failed verification.
     #[error("the origin's certificate failed verification: {0}")]
     Certificate(Distrust),
@@ -209,6 +250,9 @@ pub enum ForwardError {
     /// The connection ended before the response's head had come.
     #[error("no response came: {0}")]
     Terminated(Failure),
+    /// The head of the response cannot be parsed, or exceeds a limit.
+    #[error("the origin's response is malformed: {0}")]
+    Response(HeadError),
     /// What came is not HTTP.
     #[error("the origin's response is not HTTP: {0}")]
     Protocol(String),
@@ -234,6 +278,12 @@ impl ForwardError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Head(error) => match error.kind {
+                HeadFault::Malformed => StatusCode::BAD_REQUEST,
+                HeadFault::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                HeadFault::TargetTooLong => StatusCode::URI_TOO_LONG,
+                HeadFault::Timeout => StatusCode::REQUEST_TIMEOUT,
+            },
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::ClientStalled(_) => StatusCode::REQUEST_TIMEOUT,
@@ -247,6 +297,7 @@ impl ForwardError {
             | Self::NotAsked
             | Self::NotPublic(_)
             | Self::Protocol(_)
+            | Self::Response(_)
             | Self::ServerName(_)
             | Self::StreamReset(_)
             | Self::Unprocessed(_)
@@ -273,7 +324,11 @@ impl ForwardError {
         const INTERNAL: u8 = 13;
         const UNAVAILABLE: u8 = 14;
         match self {
-            Self::BadRequest(_) | Self::Protocol(_) | Self::StreamReset(_) => INTERNAL,
+            Self::BadRequest(_)
+            | Self::Head(_)
+            | Self::Protocol(_)
+            | Self::Response(_)
+            | Self::StreamReset(_) => INTERNAL,
             Self::Forbidden(_) => PERMISSION_DENIED,
             Self::Misdirected(_)
             | Self::NoHttp2
@@ -302,7 +357,7 @@ impl ForwardError {
     /// The error type of RFC 9209 section 2.3, for `Proxy-Status` and the log.
     pub fn token(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) => "http_request_error",
+            Self::BadRequest(_) | Self::Head(_) => "http_request_error",
             Self::Forbidden(_) | Self::Connect => "http_request_denied",
             Self::ClientStalled(_) => "http_request_error",
             Self::Misdirected(_) => "destination_not_found",
@@ -317,7 +372,12 @@ impl ForwardError {
                 "connection_limit_reached"
             }
             Self::Exhausted(_) => "proxy_internal_error",
-            Self::Protocol(_) | Self::NoHttp2 | Self::StreamReset(_) => "http_protocol_error",
+            Self::Response(error) if error.kind == HeadFault::TooLarge => {
+                "http_response_header_section_size"
+            }
+            Self::Protocol(_) | Self::Response(_) | Self::NoHttp2 | Self::StreamReset(_) => {
+                "http_protocol_error"
+            }
             Self::Unprocessed(_) => "connection_terminated",
             Self::Handshake(failure) | Self::Terminated(failure) => match failure {
                 Failure::Alert(..) => "tls_alert_received",

@@ -10,7 +10,6 @@ mod fields;
 mod kept;
 mod page;
 mod reference;
-mod trailers;
 mod upgrade;
 
 use std::net::IpAddr;
@@ -29,7 +28,6 @@ pub use fields::Fields;
 pub use kept::Kept;
 pub use page::OwnPage;
 pub use reference::{Reach, resolve};
-pub use trailers::{request_trailers, response_trailers};
 pub use upgrade::{accepted, offered, switch};
 
 /// What is known about a request besides its head.
@@ -332,6 +330,7 @@ mod tests {
             host: HostHeader::Origin,
             forwarded: false,
             via: false,
+            preserve_case: false,
             rewrite_location: true,
             rewrite_cookies: false,
         }

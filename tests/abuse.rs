@@ -46,6 +46,17 @@ fn abuse_of_http2_is_bounded_and_told() {
         ("windows that never open", zero_window, Bounded),
         ("a preface and silence", silence, Bounded),
         ("half a preface", half_preface, Cut("preface")),
+        ("a head that never ends", half_head, Cut("header_timeout")),
+        (
+            "a head that trickles in",
+            trickling_head,
+            Cut("header_timeout"),
+        ),
+        (
+            "one stream that reads beside forty that do not",
+            one_reader,
+            Cut("took nothing"),
+        ),
     ];
     every_row(rows);
 }
@@ -244,6 +255,68 @@ fn never_opening(address: SocketAddr) -> TcpStream {
         let _ = stream.write_all(&opened(count * 2 + 1, END_STREAM, GET, "/large"));
     }
     stream
+}
+
+fn half_head(address: SocketAddr) {
+    let mut stream = connect(address, &[]);
+    let head = frame(HEADERS, END_STREAM, 1, &head(GET, "/"));
+    stream.write_all(&head).unwrap();
+    until_cut(stream);
+}
+
+fn trickling_head(address: SocketAddr) {
+    let mut stream = connect(address, &[]);
+    stream
+        .write_all(&frame(HEADERS, END_STREAM, 1, &head(GET, "/")))
+        .unwrap();
+    let more = frame(CONTINUATION, 0, 1, b"\x00\x01a\x01b").repeat(10);
+    for byte in more {
+        if stream.write_all(&[byte]).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    until_cut(stream);
+}
+
+/// Each response that is not read is reset, though another one of the same connection goes on.
+fn one_reader(address: SocketAddr) {
+    let mut stream = connect(address, &[0, 4, 0, 0, 0, 0]);
+    let reader = 81;
+    for count in 0..=40 {
+        let request = opened(count * 2 + 1, END_STREAM, GET, "/large");
+        stream.write_all(&request).unwrap();
+    }
+    let mut writing = stream.try_clone().unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                for scope in [0, reader] {
+                    let room = frame(WINDOW_UPDATE, 0, scope, &1000u32.to_be_bytes());
+                    let _ = writing.write_all(&room);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let _over = crate::support::OnDrop(|| over.store(true, Relaxed));
+        let mut reset = std::collections::BTreeSet::new();
+        let mut came = 0;
+        while reset.len() < 40 {
+            let mut front = [0; 9];
+            stream.read_exact(&mut front).unwrap();
+            let length = u32::from_be_bytes([0, front[0], front[1], front[2]]) as usize;
+            stream.read_exact(&mut vec![0; length]).unwrap();
+            let number = u32::from_be_bytes([front[5], front[6], front[7], front[8]]);
+            match front[3] {
+                RST_STREAM => drop(reset.insert(number)),
+                DATA => came += length,
+                _ => {}
+            }
+        }
+        assert!(!reset.contains(&reader), "{reset:?}");
+        assert!(came > 0);
+    });
 }
 
 fn silence(address: SocketAddr) {

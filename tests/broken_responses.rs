@@ -197,7 +197,7 @@ fn every_row<'p>(address: SocketAddr, paths: impl Iterator<Item = &'p str> + Clo
             let seen = ask(version, address, path);
             let location = seen.location.as_deref() == Some("/made");
             // A silent origin is given up after `body_timeout`.
-            let prompt = began.elapsed() < Duration::from_millis(1500);
+            let prompt = began.elapsed() < Duration::from_millis(1900);
             if seen.status != status || !location || seen.complete || !prompt {
                 wrong.push((version, path, seen, began.elapsed()));
             }
@@ -206,7 +206,7 @@ fn every_row<'p>(address: SocketAddr, paths: impl Iterator<Item = &'p str> + Clo
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-const WAITS: &str = "body_timeout = \"600ms\"";
+const WAITS: &str = "body_timeout = \"300ms\"";
 
 #[test]
 fn the_head_of_a_broken_http1_response_reaches_the_client() {

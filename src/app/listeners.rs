@@ -278,6 +278,11 @@ fn wanted(config: &Config) -> Vec<Wanted<'_>> {
                 patience: shared.patience,
                 stall: stall.unwrap_or(shared.patience.idle),
                 max_header_size: shared.max_header_size,
+                max_header_fields: shared.max_header_fields,
+                preserves_case: config
+                    .bindings
+                    .iter()
+                    .any(|binding| binding.headers.preserve_case),
             },
         };
         add_all(&mut wanted, &Owner::Shared, &shared.listen, door);
@@ -302,6 +307,8 @@ pub fn own_settings(binding: &Binding) -> Settings {
         patience: binding.patience,
         stall: binding.timeouts.body,
         max_header_size: binding.max_header_size,
+        max_header_fields: binding.max_header_fields,
+        preserves_case: binding.headers.preserve_case,
     }
 }
 

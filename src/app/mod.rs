@@ -18,6 +18,7 @@ mod watched;
 mod worker;
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::lifecycle::wall_clock;
 use crate::log;
 use crate::reload::Reloader;
 use crate::route::{Entrance, Routes};
-use crate::server::{BindError, Listener};
+use crate::server::{Admission, BindError, Listener};
 use crate::tls::{Input, LoadError};
 
 use candidate::ConfigSource;
@@ -334,6 +335,7 @@ impl App {
             source,
         } = self.loaded;
         let workers = config.workers.get();
+        let clients = most_clients(config.max_client_connections, workers);
         for reloader in &mut reloaders {
             reloading::remark(reloader);
         }
@@ -359,12 +361,47 @@ impl App {
             reloaders,
             signals,
             log: config.log,
+            admission: Admission::new(clients),
             admin: self.admin,
             admin_settings: config.admin,
         };
         supervisor::run(parts, workers, stop)
     }
 }
+
+/// How many client connections there may be: what is `wanted`, within the limit of open files. What is
+/// kept in reserve goes to connections to origins, to files that are read again, and to the log.
+fn most_clients(wanted: Option<NonZeroUsize>, workers: usize) -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let limit = getrlimit(Resource::Nofile).current;
+    let files = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    let reserve = RESERVED_FILES + workers.saturating_mul(FILES_PER_WORKER);
+    let free = files.saturating_sub(reserve);
+    let most = (free - free / 4).max(1);
+    match wanted.map(NonZeroUsize::get) {
+        Some(wanted) if wanted > most => {
+            tracing::warn!(
+                max_client_connections = wanted,
+                used = most,
+                open_files = files,
+                "`max_client_connections` exceeds what the limit of open files allows; raise that \
+                 limit (LimitNOFILE=, ulimit -n)"
+            );
+            most
+        }
+        Some(wanted) => wanted,
+        // A client connection may need one to an origin.
+        None => (free / 2).clamp(1, MOST_CLIENTS),
+    }
+}
+
+/// Descriptors for listeners, watched directories, the log and files that are being read.
+const RESERVED_FILES: usize = 48;
+const FILES_PER_WORKER: usize = 6;
+/// Client connections by default, however many files may be open.
+const MOST_CLIENTS: usize = 65_536;
 
 /// A proxy uses two descriptors for each request in flight; the soft limit of 1024 is meant for
 /// programs that use select(2).

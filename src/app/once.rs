@@ -135,7 +135,7 @@ impl Once {
         for end in [&ours, &theirs] {
             end.set_nonblocking(true)?;
         }
-        let noted = self.serve(Socket::new(Accepted::Unix(theirs))?);
+        let noted = self.serve(Socket::new(Accepted::unix(theirs))?);
         let ours = tokio::net::UnixStream::from_std(ours)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await?;
         tokio::task::spawn_local(connection);

@@ -122,6 +122,8 @@ impl Operator {
             access_is_json: old.access_is_json,
             reload: old.reload.clone(),
         });
+        let clients = super::most_clients(config.max_client_connections, self.workers.len());
+        self.porter.limit_clients(clients);
         // No worker is handed a connection of a listener that its plan does not know.
         self.porter.close(close);
         let transferred = self.porter.take(&transfer);

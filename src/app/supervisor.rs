@@ -16,7 +16,7 @@ use crate::config::{AdminSettings, LogSettings};
 use crate::lifecycle::{DRAIN, wall_clock};
 use crate::metrics::BoardHandle;
 use crate::reload::{Loaders, Reloader};
-use crate::server::{Accepted, Acceptor, Listener, Porter};
+use crate::server::{Accepted, Acceptor, Admission, Listener, Porter};
 use crate::systemd;
 use crate::watch::{Change, Watcher};
 
@@ -44,6 +44,7 @@ pub struct Parts {
     pub reloaders: Vec<Reloader>,
     pub signals: Receiver<Signal>,
     pub log: LogSettings,
+    pub admission: Arc<Admission>,
     pub admin: Vec<Listener>,
     pub admin_settings: AdminSettings,
 }
@@ -96,6 +97,7 @@ impl Running {
             reloaders,
             signals: received,
             log,
+            admission,
             admin,
             admin_settings,
         } = parts;
@@ -105,7 +107,8 @@ impl Running {
         let (end, ended) = unbounded_channel();
         let status = status::line(plan.bindings.len(), &[]);
         announce(&plan, &reloaders, &open, |_| true);
-        let (acceptor, porter) = Acceptor::new().map_err(system("wait for connections"))?;
+        let (acceptor, porter) =
+            Acceptor::new(admission).map_err(system("wait for connections"))?;
 
         let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| Address::new()).unzip();
         for (index, inbox) in inboxes.into_iter().enumerate() {

@@ -17,6 +17,7 @@ pub const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1024).expect("not ze
 pub const MAX_REQUESTS_IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
 pub const MAX_HEADER_SIZE: NonZeroUsize = NonZeroUsize::new(64 * 1024).expect("not zero");
+pub const MAX_HEADER_FIELDS: NonZeroUsize = NonZeroUsize::new(1000).expect("not zero");
 pub const PROTOCOL: Protocol = Protocol::Auto;
 pub const RETRY: Retry = Retry::Safe;
 pub const DETAILS: Details = Details::Full;

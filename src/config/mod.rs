@@ -59,6 +59,8 @@ pub use wrangler::Project;
 pub struct Config {
     /// The listener that serves every binding by name, where there is one.
     pub shared: Option<SharedListener>,
+    /// Client connections over all listeners; by default what the limit of open files allows.
+    pub max_client_connections: Option<NonZeroUsize>,
     /// How many threads serve requests.
     pub workers: NonZeroUsize,
     /// What is logged, and how.
@@ -80,6 +82,8 @@ pub struct SharedListener {
     pub patience: ClientPatience,
     /// Bytes of a request's head.
     pub max_header_size: usize,
+    /// Fields of a request's head.
+    pub max_header_fields: usize,
 }
 
 /// How long a client connection may take over things that concern no binding yet.
@@ -183,6 +187,8 @@ pub struct Binding {
     pub patience: ClientPatience,
     /// Bytes of a request's head.
     pub max_header_size: usize,
+    /// Fields of a head, of requests and of responses.
+    pub max_header_fields: usize,
     /// Which HTTP the origin is spoken to in.
     pub protocol: Protocol,
     /// Whether a request may be sent once more.
@@ -263,6 +269,8 @@ pub struct HeaderPolicy {
     pub forwarded: bool,
     /// Whether to add `Via`.
     pub via: bool,
+    /// Whether field names keep their case between HTTP/1 on both sides.
+    pub preserve_case: bool,
     /// Whether the origin's own URLs in header fields lead back to mtlsd.
     pub rewrite_location: bool,
     /// Whether the origin's cookies are made acceptable for a plain-HTTP listener.

@@ -14,7 +14,7 @@ use super::mistake::{ConfigError, Mistake, Place};
 use super::overrides::{FORMATS, LEVELS, Overrides};
 use super::roots::{Given, Roots, Texts};
 use super::section::{Found, Section, count, described, string};
-use super::settings::{Settings, defaults_table, value_or};
+use super::settings::{Settings, defaults_table, header_fields, value_or};
 use super::{
     Binding, ClientPatience, Config, Flags, HostPrefix, Listen, LogSettings, SharedListener,
     SourceText, StorePath, defaults, keys,
@@ -172,6 +172,7 @@ impl Draft {
 fn empty() -> Config {
     Config {
         shared: None,
+        max_client_connections: None,
         workers: defaults::workers(),
         log: defaults::LOG,
         admin: AdminSettings::default(),
@@ -224,6 +225,9 @@ fn document(
     let header = root.duration("header_timeout");
     let idle = root.duration("client_idle_timeout");
     let header_size = root.count("max_header_size");
+    let fields = root.get("max_header_fields", header_fields);
+    let clients = root.count("max_client_connections");
+    config.max_client_connections = clients.map(|found| found.value);
     if let Some(workers) = root.get("workers", workers) {
         config.workers = workers.value;
     }
@@ -243,6 +247,7 @@ fn document(
                 idle: value_or(idle, defaults::CLIENT_IDLE_TIMEOUT),
             },
             max_header_size: value_or(header_size, defaults::MAX_HEADER_SIZE).get(),
+            max_header_fields: value_or(fields, defaults::MAX_HEADER_FIELDS).get(),
         });
     } else if !means_listen {
         for (key, there) in [
@@ -250,6 +255,7 @@ fn document(
             ("header_timeout", header.map(|found| found.place)),
             ("client_idle_timeout", idle.map(|found| found.place)),
             ("max_header_size", header_size.map(|found| found.place)),
+            ("max_header_fields", fields.map(|found| found.place)),
         ] {
             if let Some(place) = there {
                 let mistake = Mistake::new(

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
+use toml::de::DeValue;
 
 use super::binding::file;
 use super::grant::stored_bundle;
 use super::mistake::{Mistake, Place};
 use super::origin::no_authority;
 use super::roots::Roots;
-use super::section::{Found, Section};
+use super::section::{Found, Section, count};
 use super::{
     Allowed, AuthorityRef, Binding, BindingName, ClientPatience, ConnectTo, Details, HeaderPolicy,
     HostHeader, Limits, Pin, Places, Protocol, Retry, Source, SubjectName, Timeouts, TlsPolicy,
@@ -47,11 +48,13 @@ pub struct Settings {
     pub max_requests_in_flight: Option<Found<NonZeroUsize>>,
     pub max_connection_age: Option<Found<Duration>>,
     pub max_header_size: Option<Found<NonZeroUsize>>,
+    pub max_header_fields: Option<Found<NonZeroUsize>>,
     pub protocol: Option<Found<Protocol>>,
     pub retry: Option<Found<Retry>>,
     pub host_header: Option<Found<HostHeader>>,
     pub forwarded: Option<Found<bool>>,
     pub via: Option<Found<bool>>,
+    pub header_case: Option<Found<bool>>,
     pub details: Option<Found<Details>>,
     pub rewrite_location: Option<Found<bool>>,
     pub rewrite_cookies: Option<Found<bool>>,
@@ -100,11 +103,13 @@ impl Settings {
             max_requests_in_flight: section.count("max_requests_in_flight"),
             max_connection_age: section.duration("max_connection_age"),
             max_header_size: section.count("max_header_size"),
+            max_header_fields: section.get("max_header_fields", header_fields),
             protocol: section.word("protocol", &protocols),
             retry: section.word("retry", &retries),
             host_header: section.parse("host_header", host_header),
             forwarded: section.boolean("forwarded"),
             via: section.boolean("via"),
+            header_case: section.word("header_case", &[("lower", false), ("preserve", true)]),
             details: section.word("details", &details),
             rewrite_location: section.boolean("rewrite_location"),
             rewrite_cookies: section.boolean("rewrite_cookies"),
@@ -158,11 +163,15 @@ impl Settings {
             max_header_size: self
                 .max_header_size
                 .or_else(|| base.max_header_size.clone()),
+            max_header_fields: self
+                .max_header_fields
+                .or_else(|| base.max_header_fields.clone()),
             protocol: self.protocol.or_else(|| base.protocol.clone()),
             retry: self.retry.or_else(|| base.retry.clone()),
             host_header: self.host_header.or_else(|| base.host_header.clone()),
             forwarded: self.forwarded.or_else(|| base.forwarded.clone()),
             via: self.via.or_else(|| base.via.clone()),
+            header_case: self.header_case.or_else(|| base.header_case.clone()),
             details: self.details.or_else(|| base.details.clone()),
             rewrite_location: self
                 .rewrite_location
@@ -207,6 +216,7 @@ impl Settings {
                 idle: value_or(self.client_idle_timeout, defaults::CLIENT_IDLE_TIMEOUT),
             },
             max_header_size: value_or(self.max_header_size, defaults::MAX_HEADER_SIZE).get(),
+            max_header_fields: value_or(self.max_header_fields, defaults::MAX_HEADER_FIELDS).get(),
             protocol: value_or(self.protocol, defaults::PROTOCOL),
             retry: value_or(self.retry, defaults::RETRY),
             timeouts: Timeouts {
@@ -227,6 +237,7 @@ impl Settings {
                 host: value_or(self.host_header, HostHeader::Origin),
                 forwarded: value_or(self.forwarded, defaults::FORWARDED),
                 via: value_or(self.via, defaults::VIA),
+                preserve_case: value_or(self.header_case, false),
                 rewrite_location: value_or(self.rewrite_location, defaults::REWRITE_LOCATION),
                 rewrite_cookies: value_or(self.rewrite_cookies, defaults::REWRITE_COOKIES),
             },
@@ -274,6 +285,18 @@ fn web_origins(section: &mut Section<'_, '_>) -> Option<WebOrigins> {
         false => WebOrigins::Listed(listed),
     })
 }
+
+/// A number of fields that a head may have.
+pub fn header_fields(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
+    let count = count(value)?;
+    match count.get() <= MOST_HEADER_FIELDS {
+        true => Ok(count),
+        false => Err(format!("must be at most {MOST_HEADER_FIELDS}")),
+    }
+}
+
+/// Fields that the `http` crate can hold, with room for those that mtlsd adds.
+const MOST_HEADER_FIELDS: usize = 20_000;
 
 fn host_header(text: &str) -> Result<HostHeader, String> {
     match text {

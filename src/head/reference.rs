@@ -156,6 +156,10 @@ pub(super) fn parse(authority: &[u8]) -> Option<AuthorityRef<'_>> {
 /// Whether a client may take a path for the URL of another host: `//host`, also behind segments that
 /// are dots, and what browsers make the same of (they read `\` as `/`, and skip tabs and line breaks).
 fn leaves_host(path: &[u8]) -> bool {
+    let mut significant = path.iter().skip(1).filter(|byte| **byte > b' ');
+    if matches!(significant.next(), Some(b'/' | b'\\')) {
+        return true;
+    }
     let mut left: Vec<Vec<u8>> = Vec::new();
     let mut segments = segments(path).skip(1).peekable();
     while let Some(segment) = segments.next() {

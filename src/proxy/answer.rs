@@ -115,7 +115,7 @@ fn explain_to_http(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match error {
         // Where a message ends is no longer certain.
-        ForwardError::BadRequest(_) | ForwardError::ClientStalled(_) => {
+        ForwardError::BadRequest(_) | ForwardError::Head(_) | ForwardError::ClientStalled(_) => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         ForwardError::Forbidden(_) => {
@@ -176,7 +176,12 @@ fn proxy_status(error: &ForwardError, report: &Report, brief: bool) -> HeaderVal
         if let Some(address) = report.address {
             text.push_str(&format!("; next-hop=\"{address}\""));
         }
-        text.push_str(&format!("; details={}", quoted(report.cause)));
+        let details = match error {
+            // Which field or character it is says more than the kind.
+            ForwardError::BadRequest(_) | ForwardError::Head(_) => &*report.detail,
+            _ => report.cause,
+        };
+        text.push_str(&format!("; details={}", quoted(details)));
     }
     HeaderValue::try_from(text).expect("these are letters, digits and what is quoted")
 }

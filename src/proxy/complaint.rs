@@ -56,7 +56,9 @@ pub fn count(error: &ForwardError, report: &Report, record: &Record) {
 /// Logs a failure that somebody should look at.
 pub fn log_failure(error: &ForwardError, report: &Report, peer: Option<SocketAddr>) {
     let connect = matches!(error, ForwardError::Connect);
-    if !error.status().is_server_error() && !connect {
+    // A head that was refused before it was parsed is in the log already.
+    let malformed = matches!(error, ForwardError::BadRequest(_));
+    if !error.status().is_server_error() && !connect && !malformed {
         return;
     }
     let binding = report.binding.as_deref().unwrap_or("-");

@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Extensions, Method, Request, Version};
+use http::{Extensions, Method, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::body::Upload;
 use crate::config::HostHeader;
-use crate::error::ForwardError;
+use crate::error::{ForwardError, HeadError};
 use crate::head::{self, Fields};
 use crate::route::{Arrival, Asked, By, Entrance, Route};
 use crate::upstream::{Manner, Outbound};
@@ -44,10 +44,21 @@ impl Proxy {
     pub(super) fn depart(
         &self,
         from: &From,
-        request: Request<Incoming>,
+        mut head: Parts,
+        body: &mut Option<Incoming>,
+        most_fields: usize,
         record: &mut Record,
     ) -> Result<Departure, ForwardError> {
-        let (mut head, incoming) = request.into_parts();
+        if let Some(error) = head.extensions.remove::<HeadError>() {
+            if let Some(Entrance::Own(binding)) = self.entrances.get(&from.listener) {
+                record.service = self.services.get(*binding).cloned();
+            }
+            return Err(ForwardError::Head(error));
+        }
+        if head.headers.len() > most_fields {
+            let error = HeadError::too_many_fields(most_fields);
+            return Err(ForwardError::Head(error));
+        }
         let fields = Fields::of(&head.headers);
         let message = Message::of(&head, fields)?;
         let http2 = head.version == Version::HTTP_2;
@@ -80,7 +91,7 @@ impl Proxy {
                 .filter(|_| service.headers.repeats_host())
                 .map(str::to_owned),
             // HTTP/2 frames every body, whose length may be unknown.
-            chunked: message.chunked || (http2 && !incoming.is_end_stream()),
+            chunked: message.chunked || (http2 && !body.as_ref().is_none_or(Body::is_end_stream)),
             upgrade: offered.clone(),
             page: own_page(&page, fields, &message, &service, base_path),
         };
@@ -101,11 +112,17 @@ impl Proxy {
         let expects = head::expects_continue(&head.headers, fields, head.version);
         head.uri = head::target(&head.uri, base_path);
         head.version = Version::HTTP_11;
-        head.extensions = Extensions::new();
+        // The case of field names is in there.
+        if !service.headers.preserve_case {
+            head.extensions = Extensions::new();
+        }
         let policy = &service.headers;
         head::request(&mut head.headers, fields, policy, host.clone(), &sender);
-        let upload = Upload::new(incoming, expects, record.began());
-        record.upload = upload.share();
+        let upload = match body.take() {
+            Some(incoming) => Upload::new(incoming, expects, record.began()),
+            None => Upload::Empty,
+        };
+        record.passed = upload.passed();
         let manner = Manner {
             public_only: route.by == By::Wildcard,
             upgrades: offered.is_some(),

@@ -3,14 +3,14 @@
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
 
-use crate::error::ForwardError;
+use crate::error::{ForwardError, HeadError, HeadFault};
 use crate::head::Fields;
 
 /// Leaves one `Content-Length`, and refuses what is ambiguous.
 ///
 /// # Errors
 ///
-/// Returns [`ForwardError::Protocol`] if the lengths differ (RFC 9110 section 8.6), or the body has
+/// Returns [`ForwardError::Response`] if the lengths differ (RFC 9110 section 8.6), or the body has
 /// another transfer coding than `chunked` (RFC 9112 section 6.1): mtlsd would remove the field and pass
 /// on the coded bytes.
 pub fn check(headers: &mut HeaderMap, fields: Fields) -> Result<(), ForwardError> {
@@ -20,7 +20,7 @@ pub fn check(headers: &mut HeaderMap, fields: Fields) -> Result<(), ForwardError
         let chunked = first.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
         if !chunked || codings.next().is_some() {
             let found = list(headers.get_all(TRANSFER_ENCODING).iter());
-            return Err(ForwardError::Protocol(format!(
+            return Err(malformed(format!(
                 "its Transfer-Encoding is \"{found}\"; only `chunked` can be forwarded"
             )));
         }
@@ -39,11 +39,20 @@ pub fn check(headers: &mut HeaderMap, fields: Fields) -> Result<(), ForwardError
         }
         None => {
             let found = list(headers.get_all(CONTENT_LENGTH).iter());
-            Err(ForwardError::Protocol(format!(
+            Err(malformed(format!(
                 "its Content-Length is \"{found}\", not one number"
             )))
         }
     }
+}
+
+fn malformed(what: String) -> ForwardError {
+    ForwardError::Response(HeadError {
+        kind: HeadFault::Malformed,
+        what,
+        fix: "configure the origin to send one Content-Length, or Transfer-Encoding: chunked alone"
+            .to_owned(),
+    })
 }
 
 /// The length that all fields and all their elements agree on.

@@ -2,6 +2,7 @@
 //! on or explains why there is none.
 
 mod answer;
+mod attributed;
 mod complaint;
 mod departure;
 mod forwards;
@@ -11,6 +12,7 @@ mod message;
 mod ready;
 mod record;
 mod relay;
+mod tail;
 mod tunnel;
 
 use std::cell::RefCell;
@@ -23,10 +25,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, response};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Request, Response, StatusCode, Version, response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use crate::body::Upload;
 use crate::config::{Binding, Details, HeaderPolicy, UpgradeProtocol, WebOrigins};
 use crate::error::ForwardError;
 use crate::lifecycle::Drainer;
@@ -36,6 +41,7 @@ use crate::route::{Entrance, Routes};
 use crate::server::Client;
 use crate::upstream::{Lease, Upstream};
 
+use attributed::{Attributed, Label};
 use departure::Departure;
 use forwards::Reply;
 use message::Tunnel;
@@ -126,7 +132,10 @@ impl Current {
         client: Client,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ResponseBody>> + use<> {
-        self.get().answer(self.clone(), from, client, request)
+        let proxy = self.get();
+        let label = Label::of(&request, from.listener);
+        let response = Rc::clone(&proxy).answer(self.clone(), from, client, request);
+        Attributed::new(response, label, proxy)
     }
 }
 
@@ -254,7 +263,11 @@ impl Proxy {
             let mut record = Record::begin(self.access.clone(), &client, from.peer, &request);
             let connected = hyper::upgrade::on(&mut request);
             // Borrowed, because moved it would be held twice.
-            let mut departure = self.depart(&from, request, &mut record);
+            let most_fields = client.terms.settings.max_header_fields;
+            let (head, incoming) = request.into_parts();
+            let expects = !incoming.is_end_stream() && head.headers.contains_key(EXPECT);
+            let mut body = Some(incoming);
+            let mut departure = self.depart(&from, head, &mut body, most_fields, &mut record);
             let passed = match &mut departure {
                 Ok(Departure::Request(ready)) => ready.forward(&client, &mut record).await,
                 Ok(Departure::Tunnel(tunnel)) => Ok(Passed::Tunnel(Rc::clone(tunnel))),
@@ -300,7 +313,21 @@ impl Proxy {
                     record.status = error.status();
                     record.error = Some(error.token());
                     complaint::count(&error, &report, &record);
-                    answer::explain(&error, &report, self.is_brief(&record), record)
+                    let left = match departure {
+                        Ok(Departure::Request(ready)) => ready.outbound.upload.share(),
+                        _ => body.map_or(Upload::Empty, |body| {
+                            Upload::new(body, expects, record.began())
+                        }),
+                    };
+                    let http2 = record.version == Version::HTTP_2;
+                    let is_last = !http2 && !Box::pin(tail::settle(left)).await;
+                    let brief = self.is_brief(&record);
+                    let mut response = answer::explain(&error, &report, brief, record);
+                    if is_last {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    response
                 }
             }
         }

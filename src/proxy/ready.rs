@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 
+use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode, Version, response};
 
+use crate::body::Stage;
 use crate::error::ForwardError;
 use crate::head::{self, Fields, Reach};
 use crate::server::Client;
@@ -64,11 +66,21 @@ impl Ready {
         };
         // hyper speaks to the client as the client does.
         head.version = Version::HTTP_11;
+        let upload = &self.outbound.upload;
+        // An early response: the client is told now what will become of its connection.
+        let closes = record.version != Version::HTTP_2
+            && !matches!(upload.stage(), Stage::Finished)
+            && (last || upload.is_held_back() || record.version == Version::HTTP_10);
+        if closes {
+            head.headers
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let relayed = Relayed {
             ahead,
             lease: inbound.lease,
             upload: self.outbound.upload.share(),
             last,
+            closes,
             http10: record.version == Version::HTTP_10,
             silence: service.body_timeout,
         };
@@ -79,7 +91,7 @@ impl Ready {
     ///
     /// # Errors
     ///
-    /// Returns [`ForwardError::Protocol`] if it is not clear how its body is framed.
+    /// Returns [`ForwardError::Response`] if it is not clear how its body is framed.
     fn rewrite(&self, head: &mut response::Parts) -> Result<bool, ForwardError> {
         let fields = Fields::of(&head.headers);
         framing::check(&mut head.headers, fields)?;

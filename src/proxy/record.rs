@@ -1,6 +1,7 @@
 //! One request from its head to the last byte of its answer: what the access line says, and what
 //! has to be let go of at the end.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,20 +11,22 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use tokio::time::Instant;
 
-use crate::body::Upload;
 use crate::config::Authority;
 use crate::head;
 use crate::log::{self, Access, Entry};
 use crate::server::{Activity, Client};
 use crate::upstream::Trace;
 
-use super::Service;
+use super::tail::Busy;
+use super::{Service, attributed};
 
 /// Dropped when the answer is over, whichever way: then the line is written, and the client's
 /// connection is idle again.
 pub struct Record {
     access: Option<Rc<Access>>,
     activity: Arc<Activity>,
+    // Whether something else says when the request is over.
+    handed_over: bool,
     began: Instant,
     peer: Option<SocketAddr>,
     method: Method,
@@ -41,7 +44,7 @@ pub struct Record {
     /// The `Origin` of a page that may read what mtlsd itself has to say.
     pub page: Option<HeaderValue>,
     /// The body of the request, once it is known where that goes.
-    pub upload: Upload,
+    pub passed: Rc<Cell<u64>>,
     /// Bytes of the response body that the client was handed.
     pub received: u64,
     // When the last of the answer was handed to the client.
@@ -63,6 +66,7 @@ impl Record {
             path: path.filter(|_| access.is_some()).cloned(),
             access,
             activity: Arc::clone(&client.activity),
+            handed_over: false,
             began: Instant::now(),
             peer,
             method: request.method().clone(),
@@ -77,7 +81,7 @@ impl Record {
             error: None,
             in_flight: None,
             page: None,
-            upload: Upload::Empty,
+            passed: Rc::default(),
             received: 0,
             ended: None,
         }
@@ -88,6 +92,12 @@ impl Record {
     /// The last of the answer goes to the client, at `now`.
     pub fn ended(&mut self, now: Instant) {
         self.ended = Some(now);
+    }
+
+    /// The client's connection stays busy until the returned value is dropped.
+    pub fn stay_busy(&mut self) -> Busy {
+        self.handed_over = true;
+        Busy(Arc::clone(&self.activity))
     }
 
     /// When the request's head was complete.
@@ -108,6 +118,12 @@ impl Record {
     /// Whether the client is told no more than the kind of a failure.
     pub fn is_brief(&self) -> bool {
         self.service.as_ref().is_some_and(|service| service.brief)
+    }
+
+    /// Logs that the response was lost to a panic.
+    pub fn log_panic(&self) {
+        let path = self.path.as_ref().map_or("", PathAndQuery::path);
+        attributed::report(self.binding().unwrap_or("-"), &self.method, path, None);
     }
 
     /// Says that an answer broke off, which its client sees as an error and nothing more.
@@ -132,11 +148,13 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let now = self.ended.unwrap_or_else(Instant::now);
-        self.activity.request_ended(now);
+        if !self.handed_over {
+            self.activity.request_ended(now);
+        }
         if let Some(service) = &self.service {
             let counters = service.meter().counters();
             counters.request(self.status.as_u16(), now - self.began);
-            counters.bytes(self.upload.passed(), self.received);
+            counters.bytes(self.passed.get(), self.received);
         }
         if let Some(access) = &self.access {
             access.record(&Entry {

@@ -1,5 +1,6 @@
 //! The answer's body on its way to the client.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -9,13 +10,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::body::{Stage, Upload};
+use crate::body::{self, Stage, Upload};
 use crate::error::Failure;
-use crate::head;
 use crate::server::Client;
 use crate::upstream::Lease;
 
 use super::record::Record;
+use super::tail::Tail;
 
 /// The body of what a client is answered.
 pub enum ResponseBody {
@@ -35,6 +36,8 @@ pub struct Relayed {
     pub upload: Upload,
     /// Whether nothing comes on the connection after this answer.
     pub last: bool,
+    /// Whether the client was told that its connection ends.
+    pub closes: bool,
     /// Whether the client speaks HTTP/1.0, where the end of the connection ends an answer.
     pub http10: bool,
     /// How long the origin may be silent.
@@ -50,10 +53,9 @@ pub struct Relay {
     lease: Option<Lease>,
     upload: Upload,
     last: bool,
+    closes: bool,
     http10: bool,
     silence: Duration,
-    // Whether a piece was handed over, and no further one asked for.
-    untaken: bool,
     // Since when nothing came; not known while something does.
     silent_since: Option<Instant>,
     // Why the response broke off, until the client has been sent what came before that, and where
@@ -90,9 +92,9 @@ impl ResponseBody {
             lease: Some(relayed.lease),
             upload: relayed.upload,
             last: relayed.last,
+            closes: relayed.closes,
             http10: relayed.http10,
             silence: relayed.silence,
-            untaken: false,
             silent_since: None,
             broken: None,
             flushed: None,
@@ -116,13 +118,30 @@ impl Relay {
         if self.ahead.is_none() {
             self.record.ended(now);
         }
-        if self.upload.stage() == Stage::Finished && !self.last {
-            lease.give_back(now);
+        match self.upload.stage() {
+            Stage::Finished if !self.last => lease.give_back(now),
+            Stage::Finished | Stage::Failed => {}
+            // The rest is read from the client when its connection ends.
+            _ if self.closes => {}
+            _ => {
+                let tail = Tail {
+                    lease,
+                    upload: std::mem::replace(&mut self.upload, Upload::Empty),
+                    reusable: !self.last,
+                    drains: self.client.stream.is_none(),
+                    silence: self.silence,
+                    busy: self.record.stay_busy(),
+                };
+                tokio::task::spawn_local(tail.run());
+            }
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        self.take();
+        crate::lifecycle::fault("response");
+        if let Some(stream) = &self.client.stream {
+            stream.taken();
+        }
         if self.broken.is_some() {
             return self.poll_break(cx);
         }
@@ -135,7 +154,7 @@ impl Relay {
                 self.silent_since = None;
                 let frame = match frame.into_trailers() {
                     Ok(mut trailers) => {
-                        head::response_trailers(&mut trailers);
+                        body::response_trailers(&mut trailers);
                         if trailers.is_empty() {
                             self.finish();
                             return Poll::Ready(None);
@@ -150,9 +169,8 @@ impl Relay {
                 }
                 if self.incoming.is_end_stream() {
                     self.finish();
-                } else if self.client.activity.is_multiplexed() {
-                    self.untaken = true;
-                    self.client.activity.handed(Instant::now());
+                } else if let Some(stream) = &self.client.stream {
+                    stream.handed(Instant::now());
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -207,13 +225,6 @@ impl Relay {
         Poll::Ready(self.broken.take().map(Err))
     }
 
-    /// The client took what it was handed.
-    fn take(&mut self) {
-        if std::mem::take(&mut self.untaken) {
-            self.client.activity.taken();
-        }
-    }
-
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.incoming.size_hint();
         if let Some(Ok(frame)) = &self.ahead {
@@ -244,12 +255,6 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.take();
-    }
-}
-
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BrokenOff;
@@ -262,7 +267,13 @@ impl Body for ResponseBody {
             Self::Empty => Poll::Ready(None),
             Self::Own(text, _) if text.is_empty() => Poll::Ready(None),
             Self::Own(text, _) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            Self::Relayed(relay) => relay.poll(cx),
+            Self::Relayed(relay) => match catch_unwind(AssertUnwindSafe(|| relay.poll(cx))) {
+                Ok(polled) => polled,
+                Err(panic) => {
+                    relay.record.log_panic();
+                    resume_unwind(panic)
+                }
+            },
         }
     }
 

@@ -107,7 +107,7 @@ pub async fn serve(
         .await
         .map(hyper::upgrade::Upgraded::downcast::<TokioIo<Socket>>)
     {
-        Ok(Ok(parts)) => parts.io.into_inner().begin_tunnel(parts.read_buf),
+        Ok(Ok(parts)) => parts.io.into_inner().begin_tunnel(&parts.read_buf),
         Ok(Err(_)) | Err(_) => {
             tracing::debug!("a tunnel ended before it began");
             return;

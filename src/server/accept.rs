@@ -1,13 +1,13 @@
 //! Accepting: survives what goes wrong, and stops without resetting anybody.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, epoll, eventfd};
@@ -15,14 +15,23 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{SockFilter, SockRef};
 
+use crate::log::Sparing;
+
+use super::admission::{Admission, Full, Seat};
 use super::listener::Listener;
 
 /// A connection that has just been accepted; not blocking, and known to no runtime yet.
 #[derive(Debug)]
-pub enum Accepted {
-    /// Over TCP.
+pub struct Accepted {
+    pub(super) client: ClientStream,
+    // Its place among the client connections, where they are counted.
+    pub(super) seat: Option<Seat>,
+}
+
+/// What a client has connected over.
+#[derive(Debug)]
+pub(super) enum ClientStream {
     Tcp(TcpStream),
-    /// Over a unix socket.
     Unix(UnixStream),
 }
 
@@ -34,6 +43,7 @@ pub struct Acceptor {
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
     orders: Receiver<Order>,
+    admission: Arc<Admission>,
 }
 
 /// Tells an [`Acceptor`] what to do.
@@ -41,6 +51,7 @@ pub struct Acceptor {
 pub struct Porter {
     wake: Arc<OwnedFd>,
     orders: Sender<Order>,
+    admission: Arc<Admission>,
 }
 
 #[derive(Debug)]
@@ -53,12 +64,13 @@ enum Order {
 }
 
 impl Acceptor {
-    /// An acceptor without a listener, and what tells it of some.
+    /// An acceptor without a listener that hands over what `admission` admits, and what tells it of
+    /// listeners.
     ///
     /// # Errors
     ///
     /// When descriptors run out.
-    pub fn new() -> io::Result<(Self, Porter)> {
+    pub fn new(admission: Arc<Admission>) -> io::Result<(Self, Porter)> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let data = epoll::EventData::new_u64(WAKE);
@@ -68,12 +80,14 @@ impl Acceptor {
         let porter = Porter {
             wake: Arc::clone(&wake),
             orders,
+            admission: Arc::clone(&admission),
         };
         let acceptor = Self {
             listeners: BTreeMap::new(),
             epoll,
             wake,
             orders: received,
+            admission,
         };
         Ok((acceptor, porter))
     }
@@ -107,7 +121,13 @@ impl Acceptor {
                 let Some(listener) = self.listeners.get(&door) else {
                     continue;
                 };
-                if let Err(error) = accept_all(listener, |accepted| hand(door, accepted)) {
+                let several = self.listeners.len() > 1;
+                let mut hand = Gate {
+                    admission: &self.admission,
+                    several,
+                    hand: &mut hand,
+                };
+                if let Err(error) = accept_all(listener, |accepted| hand.pass(door, accepted)) {
                     // Out of descriptors, mostly: waiting lets some be closed; trying again at
                     // once would spin, because the connection is still there.
                     tracing::warn!(%listener, %error, "cannot accept");
@@ -131,10 +151,16 @@ impl Acceptor {
                     }
                 }
                 Order::Close(doors, done) => {
+                    let several = self.listeners.len() > 1;
                     let closing = doors
                         .iter()
                         .filter_map(|door| Some((*door, self.listeners.remove(door)?)));
-                    close(closing.collect(), hand);
+                    let mut hand = Gate {
+                        admission: &self.admission,
+                        several,
+                        hand,
+                    };
+                    close(closing.collect(), &mut hand);
                     // Whoever waits may have given up.
                     let _ = done.send(());
                 }
@@ -157,7 +183,12 @@ impl Acceptor {
                     let _ = done.send(());
                 }
                 Order::End => {
-                    close(std::mem::take(&mut self.listeners), hand);
+                    let mut hand = Gate {
+                        admission: &self.admission,
+                        several: self.listeners.len() > 1,
+                        hand,
+                    };
+                    close(std::mem::take(&mut self.listeners), &mut hand);
                     return Ok(true);
                 }
             }
@@ -167,14 +198,17 @@ impl Acceptor {
 }
 
 /// Stops new connections from being established, and hands over those that were.
-fn close(mut listeners: BTreeMap<usize, Listener>, hand: &mut impl FnMut(usize, Accepted)) {
+fn close<H: FnMut(usize, Accepted)>(
+    mut listeners: BTreeMap<usize, Listener>,
+    hand: &mut Gate<'_, H>,
+) {
     for listener in listeners.values_mut() {
         listener.refuse_newcomers();
     }
     // What was in flight arrives within a moment.
     for _ in 0..SETTLING {
         for (door, listener) in &listeners {
-            if let Err(error) = accept_all(listener, |accepted| hand(*door, accepted)) {
+            if let Err(error) = accept_all(listener, |accepted| hand.pass(*door, accepted)) {
                 tracing::warn!(%listener, %error, "cannot accept while closing");
             }
         }
@@ -182,7 +216,26 @@ fn close(mut listeners: BTreeMap<usize, Listener>, hand: &mut impl FnMut(usize, 
     }
     for (door, listener) in &listeners {
         // Said above if it fails.
-        let _ = accept_all(listener, |accepted| hand(*door, accepted));
+        let _ = accept_all(listener, |accepted| hand.pass(*door, accepted));
+    }
+}
+
+/// Hands over the connections for which there is room.
+struct Gate<'a, H> {
+    admission: &'a Arc<Admission>,
+    several: bool,
+    hand: &'a mut H,
+}
+
+impl<H: FnMut(usize, Accepted)> Gate<'_, H> {
+    fn pass(&mut self, door: usize, mut accepted: Accepted) {
+        match self.admission.admit(door, self.several) {
+            Ok(seat) => {
+                accepted.seat = Some(seat);
+                (self.hand)(door, accepted);
+            }
+            Err(full) => accepted.turn_away(full),
+        }
     }
 }
 
@@ -232,6 +285,11 @@ impl Porter {
         self.order(Order::End);
     }
 
+    /// Admits up to `limit` client connections from here on.
+    pub fn limit_clients(&self, limit: usize) {
+        self.admission.limit(limit);
+    }
+
     fn order(&self, order: Order) {
         // An acceptor that has ended takes no more orders.
         let _ = self.orders.send(order);
@@ -256,10 +314,11 @@ fn accept_all(listener: &Listener, mut hand: impl FnMut(Accepted)) -> io::Result
 
 fn accept_one(listener: &Listener) -> io::Result<Accepted> {
     let socket: OwnedFd = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-    Ok(match listener {
-        Listener::Tcp(..) => Accepted::Tcp(socket.into()),
-        Listener::Unix(..) => Accepted::Unix(socket.into()),
-    })
+    let client = match listener {
+        Listener::Tcp(..) => ClientStream::Tcp(socket.into()),
+        Listener::Unix(..) => ClientStream::Unix(socket.into()),
+    };
+    Ok(Accepted { client, seat: None })
 }
 
 impl Listener {
@@ -297,15 +356,60 @@ fn drop_syn() -> [SockFilter; 5] {
 }
 
 impl Accepted {
+    /// A connection over a unix socket that counts nowhere.
+    pub fn unix(stream: UnixStream) -> Self {
+        Self {
+            client: ClientStream::Unix(stream),
+            seat: None,
+        }
+    }
+
     /// The client's address; `None` on a unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Unix(_) => None,
+        match &self.client {
+            ClientStream::Tcp(stream) => stream.peer_addr().ok(),
+            ClientStream::Unix(_) => None,
         }
+    }
+
+    /// Tells a client that there is no room for it, and closes the connection.
+    fn turn_away(self, Full(limit): Full) {
+        let peer = self.peer();
+        match WARNINGS.admit((), Instant::now()) {
+            Some(suppressed) => tracing::warn!(
+                ?peer,
+                limit,
+                suppressed,
+                "client connection rejected: all are in use (`max_client_connections`)"
+            ),
+            None => tracing::debug!(?peer, limit, "client connection rejected"),
+        }
+        let text = format!(
+            "mtlsd: all {limit} client connections are in use (`max_client_connections`)\n  \
+             next step: try again, or raise `max_client_connections`\n"
+        );
+        let response = format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
+             proxy-status: mtlsd; error=connection_limit_reached; \
+             details=\"max_client_connections\"\r\nretry-after: 1\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{text}",
+            text.len()
+        );
+        // A client that does not take it learns as much from the end of the connection.
+        let _ = match &self.client {
+            ClientStream::Tcp(stream) => {
+                let _ = (&*stream).write(response.as_bytes());
+                stream.shutdown(Shutdown::Write)
+            }
+            ClientStream::Unix(stream) => {
+                let _ = (&*stream).write(response.as_bytes());
+                stream.shutdown(Shutdown::Write)
+            }
+        };
     }
 }
 
+static WARNINGS: Sparing<()> = Sparing::new(Duration::from_secs(10));
 const PAUSE: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_millis(10);
 const SETTLING: u32 = 5;
@@ -315,7 +419,6 @@ const WAKE: u64 = u64::MAX;
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::time::Instant;
 
     use super::*;
     use crate::config::Listen;
@@ -345,7 +448,7 @@ mod tests {
         for _ in 0..20 {
             let mut listeners = bind(&Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
             let address = listeners[0].address().unwrap();
-            let (acceptor, porter) = Acceptor::new().unwrap();
+            let (acceptor, porter) = Acceptor::new(Admission::new(1000)).unwrap();
             porter.open(vec![(0, listeners.remove(0))]);
             let (accepted, count) = mpsc::channel();
             let accepting = std::thread::spawn(move || {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::io::Activity;
+use super::activity::Activity;
 
 pin_project! {
     // An async block would hold what it awaits twice, as its capture and as what it waits for, and
@@ -21,17 +21,34 @@ pin_project! {
         answer: F,
         // Of a connection on which messages follow each other.
         activity: Option<Arc<Activity>>,
-        http10: bool,
+        form: Form,
+    }
+}
+
+/// What decides about the connection after a request of HTTP/1.
+#[derive(Clone, Copy)]
+pub struct Form {
+    http10: bool,
+    connect: bool,
+}
+
+impl Form {
+    /// That of `request`.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            http10: request.version() == Version::HTTP_10,
+            connect: request.method() == Method::CONNECT,
+        }
     }
 }
 
 impl<F> Answering<F> {
-    /// `answer` to a request of `version` on a connection that carries one request after the other.
-    pub fn on(activity: &Arc<Activity>, version: Version, answer: F) -> Self {
+    /// `answer` to a request of this form on a connection that carries one request after the other.
+    pub fn on(activity: &Arc<Activity>, form: Form, answer: F) -> Self {
         Self {
             answer,
             activity: Some(Arc::clone(activity)),
-            http10: version == Version::HTTP_10,
+            form,
         }
     }
 
@@ -40,7 +57,10 @@ impl<F> Answering<F> {
         Self {
             answer,
             activity: None,
-            http10: false,
+            form: Form {
+                http10: false,
+                connect: false,
+            },
         }
     }
 }
@@ -52,15 +72,17 @@ impl<F: Future<Output = Response<B>>, B: Body> Future for Answering<F> {
         let this = self.project();
         let mut response = ready!(this.answer.poll(cx));
         if let Some(activity) = this.activity {
-            // A switch of protocols lets nothing follow anyway.
-            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if !switches
-                && (activity.is_last() || (*this.http10 && ends_with_connection(&response)))
-            {
+            let Form { http10, connect } = *this.form;
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS
+                || (connect && response.status().is_success());
+            if switches {
+                // That lets nothing follow anyway.
+                activity.switch();
+            } else if activity.is_last() || (http10 && ends_with_connection(&response)) {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            if *this.http10 && response.headers().contains_key(CONNECTION) {
+            if http10 && response.headers().contains_key(CONNECTION) {
                 // In a response that it takes for one of HTTP/1.1, hyper adds `keep-alive` to the
                 // `close`.
                 *response.version_mut() = Version::HTTP_10;

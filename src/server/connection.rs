@@ -17,8 +17,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::ClientPatience;
 use crate::lifecycle::{Alarm, Drain};
 
+use super::activity::Activity;
 use super::cutoff::{Ends, SLOW_PREFACE, TLS_IN_TUNNEL, TLS_ON_LISTENER};
-use super::io::{Activity, Socket};
+use super::heads::HeadLimits;
+use super::http2::StreamClock;
+use super::io::Socket;
 use super::{http1, http2, tidy};
 
 /// How long a client may take, and how much it may send before a request is whole.
@@ -30,6 +33,10 @@ pub struct Settings {
     pub stall: Duration,
     /// Bytes of a request's head.
     pub max_header_size: usize,
+    /// Fields of a request's head.
+    pub max_header_fields: usize,
+    /// Whether field names keep their case (HTTP/1 only).
+    pub preserves_case: bool,
 }
 
 /// What holds for a connection as long as it lasts, and for what it may turn into.
@@ -52,6 +59,8 @@ pub struct Client {
     pub alarm: Rc<Alarm>,
     /// What was agreed on.
     pub terms: Rc<Terms>,
+    /// Notes what the client has not taken of this response; only where connections multiplex.
+    pub stream: Option<Rc<StreamClock>>,
 }
 
 /// Serves HTTP on `socket`: each request goes to `answer`. Returns when the connection is over. A
@@ -68,16 +77,26 @@ where
         activity: socket.activity(),
         alarm: Rc::default(),
         terms,
+        stream: None,
     };
     // Boxed, so that an idle connection is no more than this and its socket: 2.5 KiB, and with all of
     // hyper's state 42 KiB.
     let Some((began, version)) = Box::pin(begin(&mut socket, &client)).await else {
         return;
     };
-    socket = socket.give_back(began);
+    let settings = &client.terms.settings;
     match version {
-        Version::Http1 => {}
-        Version::Http2 => return Box::pin(http2::serve(socket, client, answer)).await,
+        Version::Http1 => {
+            let limits = HeadLimits {
+                size: settings.max_header_size,
+                fields: settings.max_header_fields,
+            };
+            socket = socket.begin_http1(began, limits, settings.patience.header);
+        }
+        Version::Http2 => {
+            let socket = socket.begin_http2(began);
+            return Box::pin(http2::serve(socket, client, answer)).await;
+        }
         Version::Tls => return Box::pin(reject_tls(socket, &client)).await,
     }
     let mut has_parked = false;
@@ -110,6 +129,10 @@ async fn begin(socket: &mut Socket, client: &Client) -> Option<(Bytes, Version)>
                 tracing::debug!(%error, "client connection ended before a request");
             })
             .ok(),
+        () = client.activity.evicted() => {
+            tracing::debug!("client connection closed to make room for another");
+            None
+        }
         () = too_late(&client.activity, settings, drain.clone()) => {
             match client.activity.has_begun() && !drain.is_draining() {
                 true => ends.cut_off(SLOW_PREFACE, None),
@@ -160,7 +183,7 @@ async fn reject_tls(mut socket: Socket, client: &Client) {
     socket.try_write(ACCESS_DENIED);
     // Closing while the rest of its hello is unread would reset the connection, alert and all.
     let _ = socket.shutdown().await;
-    http1::linger(socket).await;
+    http1::linger(socket, &client.terms.drain).await;
 }
 
 /// Ready when the first byte, or the rest of the preface, has been waited for long enough.

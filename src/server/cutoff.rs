@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::error::{HeadError, HeadFault};
 use crate::log::Sparing;
 
 /// The two ends of a client connection, where they have addresses.
@@ -27,6 +28,18 @@ impl Ends {
             }
             None => tracing::debug!(listener, peer, reason, error, "cut off a client"),
         }
+    }
+}
+
+impl Ends {
+    /// Warns that a request head of this client was refused.
+    pub(super) fn refuse(self, error: &HeadError) {
+        let reason = match error.kind {
+            HeadFault::Malformed => UNREADABLE,
+            HeadFault::TooLarge | HeadFault::TargetTooLong => HUGE_HEAD,
+            HeadFault::Timeout => SLOW_HEAD,
+        };
+        self.cut_off(reason, Some(error));
     }
 }
 

@@ -16,14 +16,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::lifecycle::Alarm;
+use crate::lifecycle::{Alarm, Drain};
 
-use super::answering::Answering;
+use super::activity::{Activity, Phase};
+use super::answering::{Answering, Form};
 use super::connection::{Client, Settings, Terms};
 use super::cutoff::{Ends, HUGE_HEAD, SLOW_HEAD, TAKES_NOTHING, UNREADABLE};
-use super::io::{Activity, Phase, Socket};
+use super::io::Socket;
 
 type Connection<S> = http1::UpgradeableConnection<TokioIo<Socket>, S>;
 
@@ -44,15 +45,24 @@ where
     };
     let ends = client.terms.ends;
     let mut begun = pin!(client.terms.drain.clone().begun());
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         client.activity.request_began();
-        let version = request.version();
-        Answering::on(&client.activity, version, answer(client.clone(), request))
+        if let Some(error) = client.activity.refusal(&request) {
+            ends.refuse(&error);
+            request.extensions_mut().insert(error);
+        }
+        let form = Form::of(&request);
+        Answering::on(&client.activity, form, answer(client.clone(), request))
     });
+    let settings = &clock.settings;
     let mut connection = http1::Builder::new()
         // The origin's Date stands; ours would be a second opinion.
         .auto_date_header(false)
-        .max_header_size(clock.settings.max_header_size)
+        // Heads are judged before hyper sees them; with characters encoded they may be larger.
+        .max_header_size(settings.max_header_size.saturating_mul(3))
+        .max_buf_size(BUFFER.max(settings.max_header_size.saturating_mul(3)))
+        .max_headers(settings.max_header_fields)
+        .preserve_header_case(settings.preserves_case)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut watching = false;
@@ -61,6 +71,7 @@ where
             // Once, to be woken. It is always this task that is polled, and whether a drain has begun
             // is told faster than by asking this again.
             let _ = Pin::new(&mut unconstrained(begun.as_mut())).poll(cx);
+            clock.activity.note_task(cx);
             watching = true;
         }
         loop {
@@ -71,8 +82,13 @@ where
             if clock.draining.is_none() && client.terms.drain.is_draining() {
                 clock.draining = Some(Draining::since(Instant::now()));
             }
+            if clock.activity.is_evicted() {
+                return Poll::Ready(End::Evicted);
+            }
             match clock.poll(cx, Pin::new(&mut connection)) {
                 Poll::Ready(Tick::Again) => {}
+                // The next read refuses the head, and the service explains why.
+                Poll::Ready(Tick::Expired(Phase::Head)) if clock.activity.time_out() => {}
                 Poll::Ready(Tick::Expired(phase)) => return Poll::Ready(End::Expired(phase)),
                 Poll::Ready(Tick::Park) => {
                     // hyper lets go of an idle connection at once.
@@ -90,23 +106,18 @@ where
         End::Parked => {
             client.activity.park(false);
             let parts = connection.into_parts()?;
-            return Some(parts.io.into_inner().give_back(parts.read_buf));
+            return Some(parts.io.into_inner().give_back(&parts.read_buf));
         }
         End::Served(result) => {
             if let Err(error) = result {
                 tell(ends, &error);
             }
             if let Some(parts) = connection.into_parts() {
-                linger(parts.io.into_inner()).await;
+                linger(parts.io.into_inner(), &client.terms.drain).await;
             }
         }
-        End::Expired(Phase::Head) => {
-            // Nothing of an answer was written for this head, so this cannot mix with one.
-            if let Some(parts) = connection.into_parts() {
-                parts.io.inner().try_write(TOO_SLOW);
-            }
-            ends.cut_off(SLOW_HEAD, None);
-        }
+        End::Expired(Phase::Head) => ends.cut_off(SLOW_HEAD, None),
+        End::Evicted => tracing::debug!("client connection closed to make room for another"),
         End::Expired(_) if blocked => ends.cut_off(TAKES_NOTHING, None),
         End::Expired(_) => tracing::debug!("idle client connection closed"),
     }
@@ -143,6 +154,7 @@ pub async fn idle(socket: &Socket, client: &Client) -> io::Result<()> {
         readable = socket.readable() => return readable,
         () = sleep_until(client.activity.since() + settings.patience.idle) => {}
         () = drained => {}
+        () = client.activity.evicted() => {}
     }
     Err(io::ErrorKind::TimedOut.into())
 }
@@ -150,24 +162,44 @@ pub async fn idle(socket: &Socket, client: &Client) -> io::Result<()> {
 /// Ends the response side of the connection, and then takes what the client still sends, for a
 /// while (RFC 9112 section 9.6). Closing with unread bytes resets the connection, and a client that is
 /// busy with an upload would lose the response that told it to stop.
-pub async fn linger(mut socket: Socket) {
+pub async fn linger(mut socket: Socket, drain: &Drain) {
     if socket.activity().resets_at_end() {
         return;
     }
+    // Behind a head that was refused nothing is under way that is worth waiting for.
+    let longest = match socket.activity().is_refused() {
+        true => LINGER_SILENCE,
+        false => LINGER,
+    };
+    socket.stop_checking();
     // After a broken response hyper leaves that to us, and the client would wait for the rest of it.
     if socket.shutdown().await.is_err() {
         return;
     }
     let mut waste = vec![0; 16 * 1024];
-    let until_it_ends = async { while matches!(socket.read(&mut waste).await, Ok(1..)) {} };
-    // Whoever goes on for longer has had the time to read its answer.
-    let _ = tokio::time::timeout(LINGER, until_it_ends).await;
+    let until_it_ends = async {
+        while matches!(
+            timeout(LINGER_SILENCE, socket.read(&mut waste)).await,
+            Ok(Ok(1..))
+        ) {}
+    };
+    let draining = async {
+        drain.clone().begun().await;
+        sleep(LINGER_SILENCE).await;
+    };
+    tokio::select! {
+        () = until_it_ends => {}
+        // A client that goes on for longer has had the time to read its response.
+        () = sleep(longest) => {}
+        () = draining => {}
+    }
 }
 
 enum End {
     Parked,
     Served(hyper::Result<()>),
     Expired(Phase),
+    Evicted,
 }
 
 enum Tick {
@@ -281,10 +313,12 @@ impl Clock {
 
 /// How long a connection is idle before hyper's state for it is let go of.
 const PARK: Duration = Duration::from_millis(300);
-/// How long a client may go on sending after its last answer.
-const LINGER: Duration = Duration::from_secs(2);
-const TOO_SLOW: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// How long a client may go on sending after its last response, as nginx has it.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long it may pause meanwhile.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// Bytes that hyper may hold of what it reads: its default.
+const BUFFER: usize = 408 * 1024;
 /// How long an idle connection is kept after a drain has begun.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How long a client that has sent nothing yet is given after a drain has begun.

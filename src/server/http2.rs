@@ -1,10 +1,12 @@
 //! A client that speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3), as gRPC clients do.
 
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,12 +15,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
 
-use crate::lifecycle::{Alarm, Local};
+use crate::lifecycle::Alarm;
 
 use super::answering::Answering;
 use super::connection::{Client, Terms};
-use super::cutoff::{Ends, FLOOD, TAKES_NOTHING, UNLAWFUL};
+use super::cutoff::{Ends, FLOOD, SLOW_HEAD, TAKES_NOTHING, UNLAWFUL};
 use super::gathered::Gathered;
 use super::io::Socket;
 
@@ -34,17 +37,26 @@ where
     let Terms { ends, settings, .. } = *client.terms;
     activity.multiplexes();
     let mut begun = pin!(client.terms.drain.clone().begun());
+    let streams = Streams {
+        made: Rc::default(),
+        stall: settings.stall,
+        ends,
+    };
+    let made = Rc::clone(&streams.made);
     let service = service_fn(move |request| {
         client.activity.request_began();
+        let clock = Rc::<StreamClock>::default();
+        made.replace(Some(Rc::clone(&clock)));
         // Requests wait at the same time, each for its own.
         let client = Client {
             alarm: Rc::default(),
+            stream: Some(clock),
             ..client.clone()
         };
         Answering::alone(answer(client, request))
     });
     let socket = Gathered::new(socket);
-    let connection = http2::Builder::new(Local)
+    let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(STREAMS)
@@ -70,24 +82,83 @@ where
         if let Poll::Ready(result) = polled {
             return Poll::Ready(Some(result));
         }
+        if activity.is_evicted() {
+            return Poll::Ready(None);
+        }
         let idle = activity
             .is_idle()
             .then(|| activity.since() + settings.patience.idle);
         let stalled = activity.blocked_since().map(|since| since + settings.stall);
-        let stuck = activity.stuck_since().map(|since| since + settings.stall);
-        match idle.into_iter().chain(stalled).chain(stuck).min() {
+        let slow = activity
+            .head_since()
+            .map(|since| since + settings.patience.header);
+        match idle.into_iter().chain(stalled).chain(slow).min() {
             Some(deadline) => alarm.poll(cx, deadline).map(|()| None),
             None => Poll::Pending,
         }
     })
     .await;
+    let slow_head = activity
+        .head_since()
+        .is_some_and(|since| since.elapsed() >= settings.patience.header);
     match ended {
         Some(Ok(())) => {}
         Some(Err(error)) => {
             tell(ends, &error);
         }
+        None if slow_head => ends.cut_off(SLOW_HEAD, None),
         None if !activity.is_idle() => ends.cut_off(TAKES_NOTHING, None),
         None => tracing::debug!("idle client connection closed"),
+    }
+}
+
+/// When a response's stream was last handed a piece of the body that the client has not taken.
+#[derive(Default)]
+pub struct StreamClock(Cell<Option<Instant>>);
+
+impl StreamClock {
+    /// A piece was handed over, at `now`.
+    pub fn handed(&self, now: Instant) {
+        self.0.set(Some(now));
+    }
+
+    /// The next piece was asked for.
+    pub fn taken(&self) {
+        self.0.set(None);
+    }
+}
+
+/// Runs the streams of a connection, each as a task that ends when the client takes nothing of its
+/// response for too long: others on the connection may go on.
+#[derive(Clone)]
+struct Streams {
+    // The clock of the request that hyper has just handed over, and is about to start a task for.
+    made: Rc<RefCell<Option<Rc<StreamClock>>>>,
+    stall: Duration,
+    ends: Ends,
+}
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        let Some(clock) = self.made.take() else {
+            tokio::task::spawn_local(task);
+            return;
+        };
+        let (stall, ends) = (self.stall, self.ends);
+        let alarm = Alarm::default();
+        let mut task = Box::pin(task);
+        tokio::task::spawn_local(poll_fn(move |cx| {
+            if task.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let Some(handed) = clock.0.get() else {
+                return Poll::Pending;
+            };
+            // When the task is dropped, h2 resets the stream.
+            alarm
+                .poll(cx, handed + stall)
+                .map(|()| ends.cut_off(TAKES_NOTHING, None))
+        }));
     }
 }
 

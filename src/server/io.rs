@@ -1,20 +1,24 @@
-//! A client's socket, and what is known about the silence on it.
+//! A client's socket, and the checks on what is read from it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use super::accept::Accepted;
-use super::heads::Heads;
+use super::accept::{Accepted, ClientStream};
+use super::activity::{Activity, Phase};
+use super::admission::Seat;
+use super::frames::Frames;
+use super::half_closed;
+use super::heads::{HeadLimits, Heads};
 
 /// A client's connection. Its type is `Send`, as hyper demands of what it may upgrade, though it
 /// never leaves its worker.
@@ -22,53 +26,27 @@ pub struct Socket {
     stream: Stream,
     // What was read of it already, by whoever had it before.
     pending: Bytes,
-    heads: Heads,
+    reads: Reads,
+    // Whether the client has closed its side.
+    ended: bool,
     activity: Arc<Activity>,
+    // Its place among the client connections, where they are counted.
+    seat: Option<Seat>,
+}
+
+/// What is done with the bytes that come.
+enum Reads {
+    /// Nothing.
+    Plain,
+    /// The heads of HTTP/1 are judged; and how long one may take.
+    Http1(Box<Heads>, Duration),
+    /// The frames of HTTP/2 are followed; and which head was under way last.
+    Http2(Box<Frames>, Option<u64>),
 }
 
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-}
-
-/// What a client connection is waiting for, and since when. Written by the socket and by whoever
-/// answers, read by the connection's clock.
-#[derive(Debug)]
-pub struct Activity {
-    born: Instant,
-    phase: AtomicU8,
-    // Microseconds after `born`.
-    since: AtomicU64,
-    blocked: AtomicU64,
-    answered: AtomicBool,
-    // Requests under way: at most one, unless the connection multiplexes.
-    active: AtomicUsize,
-    multiplexes: AtomicBool,
-    reset: AtomicBool,
-    ambiguous: AtomicBool,
-    parking: AtomicBool,
-    tunneled: bool,
-    // Answers a piece of which was handed over and no further piece asked for, and when that was
-    // last so.
-    untaken: AtomicUsize,
-    handed: AtomicU64,
-    // Times that everything written so far had gone to the socket while a task waited for that.
-    flushes: AtomicU64,
-    awaits_flush: AtomicBool,
-    awaiting_flush: Mutex<Vec<Waker>>,
-    // The task that writes, where another one waits for that.
-    connection: Mutex<Option<Waker>>,
-}
-
-/// What a client connection is waiting for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// The first byte of a request.
-    Idle,
-    /// The rest of a request's head.
-    Head,
-    /// The answer.
-    Busy,
 }
 
 impl Socket {
@@ -78,18 +56,25 @@ impl Socket {
     ///
     /// When it cannot be registered there.
     pub fn new(accepted: Accepted) -> io::Result<Self> {
-        let stream = match accepted {
-            Accepted::Tcp(stream) => {
+        let Accepted { client, seat } = accepted;
+        let activity = Arc::new(Activity::new());
+        if let Some(seat) = &seat {
+            seat.occupy(&activity);
+        }
+        let stream = match client {
+            ClientStream::Tcp(stream) => {
                 stream.set_nodelay(true)?;
                 Stream::Tcp(TcpStream::from_std(stream)?)
             }
-            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+            ClientStream::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
         };
         Ok(Self {
             stream,
             pending: Bytes::new(),
-            heads: Heads::new(),
-            activity: Arc::new(Activity::new()),
+            reads: Reads::Plain,
+            ended: false,
+            activity,
+            seat,
         })
     }
 
@@ -109,25 +94,47 @@ impl Socket {
         }
     }
 
-    /// Gives back what was read of it, to be read again.
-    pub fn give_back(mut self, read: Bytes) -> Self {
-        // An empty one may hold on to all the memory that it was a part of.
-        self.pending = match read.is_empty() {
-            true => Bytes::new(),
-            false => read,
-        };
-        self.heads = Heads::new();
+    /// Serves HTTP/1 from here on: `read` was read of it, and its heads are judged by `limits`.
+    pub fn begin_http1(mut self, read: Bytes, limits: HeadLimits, patience: Duration) -> Self {
+        self.pending = read;
+        self.reads = Reads::Http1(Box::new(Heads::new(limits)), patience);
+        self
+    }
+
+    /// Serves HTTP/2 from here on: `read` was read of it.
+    pub fn begin_http2(mut self, read: Bytes) -> Self {
+        self.pending = read;
+        self.reads = Reads::Http2(Box::new(Frames::new()), None);
+        self
+    }
+
+    /// Gives back what hyper has read of it and not used.
+    pub fn give_back(mut self, read: &[u8]) -> Self {
+        if let Reads::Http1(heads, _) = &mut self.reads {
+            heads.put_back(read);
+        }
         self
     }
 
     /// Returns the same socket as a new connection inside a CONNECT tunnel. It begins with `read`,
     /// which has already been read from it.
-    pub fn begin_tunnel(mut self, read: Bytes) -> Self {
-        self.activity = Arc::new(Activity {
-            tunneled: true,
-            ..Activity::new()
-        });
-        self.give_back(read)
+    pub fn begin_tunnel(mut self, read: &[u8]) -> Self {
+        self.activity = Arc::new(Activity::tunneled());
+        if let Some(seat) = &self.seat {
+            seat.occupy(&self.activity);
+        }
+        let mut pending = BytesMut::from(read);
+        if let Reads::Http1(heads, _) = std::mem::replace(&mut self.reads, Reads::Plain) {
+            pending.extend_from_slice(&heads.into_rest());
+        }
+        pending.extend_from_slice(&self.pending);
+        self.pending = pending.freeze();
+        self
+    }
+
+    /// Reads without any checks from here on.
+    pub fn stop_checking(&mut self) {
+        self.reads = Reads::Plain;
     }
 
     /// What it is waiting for.
@@ -142,7 +149,7 @@ impl Socket {
     /// When the connection is broken.
     pub async fn readable(&self) -> io::Result<()> {
         match &self.stream {
-            _ if !self.pending.is_empty() => Ok(()),
+            _ if !self.pending.is_empty() || self.has_ready() => Ok(()),
             Stream::Tcp(stream) => stream.readable().await,
             Stream::Unix(stream) => stream.readable().await,
         }
@@ -160,7 +167,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.activity.reset.load(Relaxed)
+        if self.activity.resets_at_end()
             && let Stream::Tcp(stream) = &self.stream
         {
             let _ = stream.set_zero_linger();
@@ -168,204 +175,150 @@ impl Drop for Socket {
     }
 }
 
-impl Activity {
-    fn new() -> Self {
-        Self {
-            born: Instant::now(),
-            phase: AtomicU8::new(Phase::Idle as u8),
-            since: AtomicU64::new(0),
-            blocked: AtomicU64::new(NOT),
-            answered: AtomicBool::new(false),
-            active: AtomicUsize::new(0),
-            multiplexes: AtomicBool::new(false),
-            reset: AtomicBool::new(false),
-            ambiguous: AtomicBool::new(false),
-            parking: AtomicBool::new(false),
-            tunneled: false,
-            untaken: AtomicUsize::new(0),
-            handed: AtomicU64::new(0),
-            flushes: AtomicU64::new(0),
-            awaits_flush: AtomicBool::new(false),
-            awaiting_flush: Mutex::default(),
-            connection: Mutex::default(),
+impl Socket {
+    fn has_ready(&self) -> bool {
+        matches!(&self.reads, Reads::Http1(heads, _) if heads.has_ready())
+    }
+
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            _ if !self.pending.is_empty() => {
+                let size = self.pending.len().min(buffer.remaining());
+                buffer.put_slice(&self.pending.split_to(size));
+                if self.pending.is_empty() {
+                    // It may hold on to all the memory that it was a part of.
+                    self.pending = Bytes::new();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 
-    /// Whether the connection is a CONNECT tunnel through mtlsd.
-    pub fn is_tunneled(&self) -> bool {
-        self.tunneled
-    }
-
-    /// What is waited for.
-    pub fn phase(&self) -> Phase {
-        match self.phase.load(Relaxed) {
-            0 => Phase::Idle,
-            1 => Phase::Head,
-            _ => Phase::Busy,
+    /// Reads what hyper may see.
+    fn poll_http1(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let phase = self.activity.phase();
+            let Reads::Http1(heads, patience) = &mut self.reads else {
+                return self.poll_stream(cx, buffer);
+            };
+            if heads.has_ready() {
+                heads.take_ready(buffer);
+                if phase == Phase::Idle {
+                    self.activity.enter(Phase::Head, Instant::now());
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if heads.is_refused() {
+                // The response to the stand-in ends the connection.
+                return Poll::Pending;
+            }
+            if heads.is_undecided() && self.activity.has_switched() {
+                heads.open();
+                continue;
+            }
+            if heads.is_undecided() && phase == Phase::Idle {
+                heads.resume();
+                continue;
+            }
+            if self.activity.has_timed_out() {
+                heads.time_out(*patience);
+                self.note_refusal();
+                continue;
+            }
+            if self.ended {
+                return match phase == Phase::Busy {
+                    true => Poll::Pending,
+                    false => Poll::Ready(Ok(())),
+                };
+            }
+            let before = buffer.filled().len();
+            ready!(self.poll_stream(cx, buffer))?;
+            if buffer.filled().len() == before {
+                if !self.end(phase) {
+                    return Poll::Ready(Ok(()));
+                }
+            } else if self.check(buffer, before, phase) {
+                return Poll::Ready(Ok(()));
+            }
         }
     }
 
-    /// Since when.
-    pub fn since(&self) -> Instant {
-        self.born + Duration::from_micros(self.since.load(Relaxed))
+    /// Judges what has come behind `before`. Returns whether hyper may read any of it as it is.
+    fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize, phase: Phase) -> bool {
+        let Reads::Http1(heads, _) = &mut self.reads else {
+            return true;
+        };
+        let passed = heads.pass(&buffer.filled()[before..]);
+        buffer.set_filled(before + passed);
+        if heads.is_ambiguous() {
+            self.activity.end_after_this();
+        }
+        if phase == Phase::Idle {
+            self.activity.enter(Phase::Head, Instant::now());
+        }
+        self.note_refusal();
+        passed > 0
     }
 
-    /// Since when the client has taken nothing of what is ready for it.
-    pub fn blocked_since(&self) -> Option<Instant> {
-        match self.blocked.load(Relaxed) {
-            NOT => None,
-            micros => Some(self.born + Duration::from_micros(micros)),
+    /// The client has closed its side. Returns whether hyper need not know yet: a client may do that
+    /// when it has sent its request, and wait for the response.
+    fn end(&mut self, phase: Phase) -> bool {
+        let Reads::Http1(heads, _) = &mut self.reads else {
+            return false;
+        };
+        if heads.end() {
+            self.note_refusal();
+            return true;
+        }
+        if phase != Phase::Busy || !heads.is_between() || !self.is_half_open() {
+            return false;
+        }
+        self.ended = true;
+        self.activity.end_after_this();
+        true
+    }
+
+    /// Whether a client that has closed its side can still read.
+    fn is_half_open(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => match (stream.peer_addr(), stream.local_addr()) {
+                (Ok(peer), Ok(local)) => half_closed::is_open(peer, local),
+                _ => false,
+            },
+            // Nothing can be written once the client has closed its socket.
+            Stream::Unix(stream) => unix_is_open(stream),
         }
     }
 
-    /// Whether a request came on it yet.
-    pub fn has_answered(&self) -> bool {
-        self.answered.load(Relaxed)
-    }
-
-    /// Whether anything came on it yet.
-    pub fn has_begun(&self) -> bool {
-        self.phase() != Phase::Idle
-    }
-
-    /// Whether nothing is under way.
-    pub fn is_idle(&self) -> bool {
-        self.active.load(Relaxed) == 0
-    }
-
-    /// Many requests are under way at once from here on, and bytes that come between them are no
-    /// request's head.
-    pub fn multiplexes(&self) {
-        self.multiplexes.store(true, Relaxed);
-        self.enter(Phase::Idle, Instant::now());
-    }
-
-    /// A request's head is complete.
-    pub fn request_began(&self) {
-        self.answered.store(true, Relaxed);
-        self.active.fetch_add(1, Relaxed);
-        self.phase.store(Phase::Busy as u8, Relaxed);
-    }
-
-    /// Its answer is over, at `now`.
-    pub fn request_ended(&self, now: Instant) {
-        if self.active.fetch_sub(1, Relaxed) == 1 {
-            self.enter(Phase::Idle, now);
+    fn note_refusal(&mut self) {
+        if let Reads::Http1(heads, _) = &mut self.reads
+            && let Some(error) = heads.take_refusal()
+        {
+            self.activity.refuse(error);
         }
     }
+}
 
-    /// The answer broke off: the connection must end in a reset, because to an HTTP/1.0 client an
-    /// orderly end would mean that the answer is complete.
-    pub fn reset_at_end(&self) {
-        self.reset.store(true, Relaxed);
-    }
-
-    /// Whether it must.
-    pub fn resets_at_end(&self) -> bool {
-        self.reset.load(Relaxed)
-    }
-
-    /// Whether nothing may follow the response that is under way: a message came that two parsers
-    /// could read differently.
-    pub fn is_last(&self) -> bool {
-        self.ambiguous.load(Relaxed)
-    }
-
-    /// Whether many requests are under way at once, so that the socket does not show which of them
-    /// is stuck: then [`Activity::handed`] and [`Activity::taken`] do.
-    pub fn is_multiplexed(&self) -> bool {
-        self.multiplexes.load(Relaxed)
-    }
-
-    /// A piece of an answer was handed over, at `now`.
-    pub fn handed(&self, now: Instant) {
-        self.handed.store(self.micros(now), Relaxed);
-        self.untaken.fetch_add(1, Relaxed);
-    }
-
-    /// The next piece was asked for, or the answer is over.
-    pub fn taken(&self) {
-        self.untaken.fetch_sub(1, Relaxed);
-    }
-
-    /// Since when all answers that are under way wait for the client to take what it was handed.
-    pub fn stuck_since(&self) -> Option<Instant> {
-        let untaken = self.untaken.load(Relaxed);
-        let stuck = untaken > 0 && untaken == self.active.load(Relaxed);
-        stuck.then(|| self.born + Duration::from_micros(self.handed.load(Relaxed)))
-    }
-
-    /// Ready once everything that was written before the first call has gone to the socket. `since`
-    /// holds the state between calls and starts as `None`.
-    pub fn poll_flushed(&self, cx: &Context<'_>, since: &mut Option<u64>) -> Poll<()> {
-        let flushes = self.flushes.load(Relaxed);
-        if flushes > *since.get_or_insert(flushes) {
-            return Poll::Ready(());
-        }
-        self.awaits_flush.store(true, Relaxed);
-        let mut awaiting = self
-            .awaiting_flush
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        awaiting.push(cx.waker().clone());
-        drop(awaiting);
-        let connection = self.connection.lock();
-        if let Some(connection) = &*connection.unwrap_or_else(PoisonError::into_inner) {
-            connection.wake_by_ref();
-        }
-        Poll::Pending
-    }
-
-    /// Notes the task of a multiplexed connection, which other tasks wake.
-    pub(super) fn note_task(&self, cx: &Context<'_>) {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match &mut *connection {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *connection = Some(cx.waker().clone()),
-        }
-    }
-
-    /// The connection was polled: unless the socket is full, nothing is left to write.
-    pub(super) fn note_turn(&self) {
-        if !self.awaits_flush.load(Relaxed) || self.blocked_since().is_some() {
-            return;
-        }
-        self.awaits_flush.store(false, Relaxed);
-        self.flushes.fetch_add(1, Relaxed);
-        let mut awaiting = self
-            .awaiting_flush
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for waker in awaiting.drain(..) {
-            waker.wake();
-        }
-    }
-
-    /// While this is set, the connection stays open though whoever serves it shuts it down.
-    pub fn park(&self, parking: bool) {
-        self.parking.store(parking, Relaxed);
-    }
-
-    fn enter(&self, phase: Phase, now: Instant) {
-        self.since.store(self.micros(now), Relaxed);
-        self.phase.store(phase as u8, Relaxed);
-    }
-
-    fn micros(&self, now: Instant) -> u64 {
-        now.duration_since(self.born).as_micros() as u64
-    }
-
-    fn wrote(&self, pending: bool) {
-        let was = self.blocked.load(Relaxed);
-        if pending && was == NOT {
-            self.blocked.store(self.micros(Instant::now()), Relaxed);
-        } else if !pending && was != NOT {
-            self.blocked.store(NOT, Relaxed);
-        }
-    }
+fn unix_is_open(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::OUT)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let _ = poll(&mut polled, Some(&now));
+    !polled[0]
+        .revents()
+        .intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 impl AsyncRead for Socket {
@@ -375,33 +328,26 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if matches!(this.reads, Reads::Http1(..)) {
+            return this.poll_http1(cx, buffer);
+        }
         let before = buffer.filled().len();
-        let polled = match &mut this.stream {
-            _ if !this.pending.is_empty() => {
-                let piece = this
-                    .pending
-                    .split_to(this.pending.len().min(buffer.remaining()));
-                buffer.put_slice(&piece);
-                if this.pending.is_empty() {
-                    this.pending = Bytes::new();
-                }
-                Poll::Ready(Ok(()))
-            }
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        };
+        ready!(this.poll_stream(cx, buffer))?;
         let read = &buffer.filled()[before..];
-        if polled.is_ready() && !read.is_empty() && !this.activity.multiplexes.load(Relaxed) {
-            let between = this.activity.phase() == Phase::Idle;
-            this.heads.see(read, between);
-            if this.heads.is_ambiguous() {
-                this.activity.ambiguous.store(true, Relaxed);
+        match &mut this.reads {
+            Reads::Http2(frames, last) => {
+                let head = frames.see(read);
+                if head != *last {
+                    *last = head;
+                    this.activity.note_head(head.is_some());
+                }
             }
-            if between {
+            _ if !read.is_empty() && this.activity.phase() == Phase::Idle => {
                 this.activity.enter(Phase::Head, Instant::now());
             }
+            _ => {}
         }
-        polled
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -445,10 +391,10 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.activity.parking.load(Relaxed) {
+        if this.activity.is_parking() {
             return Poll::Ready(Ok(()));
         }
-        if this.activity.reset.load(Relaxed) {
+        if this.activity.resets_at_end() {
             // An orderly end first would make the reset that follows unnoticed.
             return Poll::Ready(Ok(()));
         }
@@ -458,6 +404,3 @@ impl AsyncWrite for Socket {
         }
     }
 }
-
-/// No moment.
-const NOT: u64 = u64::MAX;

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
@@ -45,6 +45,9 @@ pub struct Facts {
     offers_post_quantum: AtomicBool,
     // The chain of an origin that was not believed, leaf first.
     refused: OnceLock<Vec<Leaf>>,
+    // What was read since the last write, from the start of a response on; only in http/1.1.
+    keeps_head: AtomicBool,
+    head: Mutex<Vec<u8>>,
 }
 
 /// What a handshake agreed on.
@@ -279,11 +282,44 @@ impl Facts {
         self.socket.forget();
     }
 
+    /// The beginning of what came last in http/1.1: hyper says of a head that it cannot parse neither
+    /// which field it is nor what is wrong with it.
+    pub fn head(&self) -> Vec<u8> {
+        let head = self.head.lock();
+        head.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A request is being sent: what comes next is the head of a response.
+    pub(super) fn expect_head(&self) {
+        if !self.keeps_head.swap(true, Relaxed) {
+            let head = self.head.lock();
+            head.unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    /// Keeps what was read, up to the end of a head.
+    pub(super) fn note_head(&self, read: &[u8]) {
+        if !self.keeps_head.load(Relaxed) {
+            return;
+        }
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MOST_KEPT.saturating_sub(head.len());
+        head.extend_from_slice(&read[..read.len().min(room)]);
+        let is_interim = head.starts_with(b"HTTP/1.1 1");
+        let is_whole = memchr::memmem::find(&head, b"\r\n\r\n").is_some();
+        if head.len() >= MOST_KEPT || (is_whole && !is_interim) {
+            self.keeps_head.store(false, Relaxed);
+        }
+    }
+
     /// Notes why the connection ended. The first reason counts.
     pub fn fail(&self, failure: Failure) {
         let _ = self.failure.set(failure);
     }
 }
+
+/// Bytes of a head that are kept.
+const MOST_KEPT: usize = 16 * 1024;
 
 /// What the certificates say that can be read.
 pub fn leaves(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Vec<Leaf> {

@@ -18,22 +18,25 @@ use super::opening::Opening;
 pub struct Stream {
     inner: TlsStream<Opening>,
     facts: Arc<Facts>,
+    http2: bool,
     // Let go of when the connection is, wherever it has gone by then.
     _kept: Option<Box<dyn Send>>,
 }
 
 impl Stream {
     pub(super) fn new(inner: TlsStream<Opening>, facts: Arc<Facts>) -> Self {
+        let http2 = inner.get_ref().1.alpn_protocol() == Some(b"h2");
         Self {
             inner,
             facts,
+            http2,
             _kept: None,
         }
     }
 
     /// Whether the origin chose h2.
     pub fn is_http2(&self) -> bool {
-        self.inner.get_ref().1.alpn_protocol() == Some(b"h2")
+        self.http2
     }
 
     /// The origin's certificates, leaf first; none where a session was resumed.
@@ -100,7 +103,12 @@ impl AsyncRead for Stream {
         match &result {
             Ok(()) => match buffer.filled().len() - before {
                 0 => self.facts.fail(Failure::Closed),
-                bytes => self.facts.add_read(bytes),
+                bytes => {
+                    self.facts.add_read(bytes);
+                    if !self.http2 {
+                        self.facts.note_head(&buffer.filled()[before..]);
+                    }
+                }
             },
             Err(error) => self.facts.fail(Failure::from(error)),
         }
@@ -118,6 +126,9 @@ impl AsyncWrite for Stream {
         Poll::Ready(match result {
             Ok(bytes) => {
                 self.facts.add_written(bytes);
+                if !self.http2 {
+                    self.facts.expect_head();
+                }
                 Ok(bytes)
             }
             Err(error) => Err(self.failed(error)),
@@ -133,6 +144,9 @@ impl AsyncWrite for Stream {
         Poll::Ready(match result {
             Ok(bytes) => {
                 self.facts.add_written(bytes);
+                if !self.http2 {
+                    self.facts.expect_head();
+                }
                 Ok(bytes)
             }
             Err(error) => Err(self.failed(error)),

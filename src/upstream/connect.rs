@@ -45,6 +45,17 @@ pub struct Made {
     pub address: SocketAddr,
 }
 
+/// How the heads of responses are read.
+#[derive(Clone, Copy)]
+pub struct Heads {
+    /// Bytes of one.
+    pub size: usize,
+    /// Fields of one.
+    pub fields: usize,
+    /// Whether field names keep their case.
+    pub preserve_case: bool,
+}
+
 /// How requests are put on a connection.
 pub enum Wire {
     /// One after the other.
@@ -77,7 +88,7 @@ impl Dial<'_> {
         match timeout_at(deadline, steps).await {
             Ok(connected) => {
                 let (stream, address) = connected?;
-                drive(stream.keep(hold), address, self.settings.max_header_size).await
+                drive(stream.keep(hold), address, self.settings.heads).await
             }
             Err(_) => Err(ForwardError::TimeoutConnecting(
                 self.settings.timeouts.connect,
@@ -164,7 +175,7 @@ impl Dial<'_> {
 async fn drive(
     stream: tls::Stream,
     address: SocketAddr,
-    max_header_size: usize,
+    heads: Heads,
 ) -> Result<Made, ForwardError> {
     let facts = stream.facts();
     let failed = |error: hyper::Error| ForwardError::Protocol(error.to_string());
@@ -180,7 +191,7 @@ async fn drive(
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
-            .max_header_list_size(u32::try_from(max_header_size).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(heads.size).unwrap_or(u32::MAX))
             .timer(PingTimer(Arc::clone(&pinger)))
             .keep_alive_interval(Some(ping::INTERVAL))
             .keep_alive_timeout(ping::TIMEOUT)
@@ -205,7 +216,12 @@ async fn drive(
         })
     } else {
         let (sender, connection) = http1::Builder::new()
-            .max_header_size(max_header_size)
+            .max_header_size(heads.size)
+            .max_buf_size(BUFFER.max(heads.size.saturating_mul(2)))
+            .max_headers(heads.fields)
+            .preserve_header_case(heads.preserve_case)
+            // RFC 9112 section 5.1: a proxy removes the whitespace.
+            .allow_spaces_after_header_name_in_responses(true)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
@@ -244,6 +260,8 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// What is kept of a request body for an origin that reads slowly.
 const SEND_BUFFER: usize = 256 * 1024;
+/// Bytes that hyper may hold of what it reads: its default.
+const BUFFER: usize = 408 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::body::{Stage, Upload};
 use crate::config::Timeouts;
-use crate::error::{Failure, ForwardError};
+use crate::error::fault::{self, Fault};
+use crate::error::{Failure, ForwardError, HeadError, HeadFault};
 use crate::lifecycle::Alarm;
 use crate::tls::Facts;
 
@@ -116,7 +117,7 @@ pub async fn exchange(
         Ok(Err(mut failed)) => {
             let unsent = failed.take_message().is_some();
             let cause = http2_cause(failed.error());
-            let error = explain(failed.error(), cause, &upload, facts.failure());
+            let error = explain(failed.error(), cause, &upload, &facts);
             Err(Unanswered {
                 refused: cause.is_some_and(is_refusal),
                 // A stream that the origin reset says nothing of the connection.
@@ -166,18 +167,43 @@ fn explain(
     error: &hyper::Error,
     cause: Option<&h2::Error>,
     upload: &Upload,
-    failure: Option<&Failure>,
+    facts: &Facts,
 ) -> ForwardError {
     if upload.stage() == Stage::Failed {
         return ForwardError::BadRequest("the request body broke off or is not framed as it says");
     }
     if error.is_parse() {
-        return ForwardError::Protocol(error.to_string());
+        return ForwardError::Response(malformed(error, &facts.head()));
     }
     if let Some(cause) = cause.filter(|cause| cause.is_reset() || cause.is_go_away()) {
         return in_http2(cause);
     }
-    ForwardError::Terminated(failure.cloned().unwrap_or(Failure::Closed))
+    ForwardError::Terminated(facts.failure().cloned().unwrap_or(Failure::Closed))
+}
+
+/// What is wrong with the head of a response that hyper cannot parse.
+fn malformed(error: &hyper::Error, head: &[u8]) -> HeadError {
+    let (kind, fault) = if error.is_parse_too_large() {
+        let fault = Fault::new(
+            "its head has more bytes than `max_header_size` or more fields than `max_header_fields` \
+             allows",
+            "raise `max_header_size` or `max_header_fields` for this binding",
+        );
+        (HeadFault::TooLarge, Some(fault))
+    } else {
+        (HeadFault::Malformed, fault::in_response(head))
+    };
+    let fault = fault.unwrap_or_else(|| {
+        Fault::new(
+            error.to_string(),
+            "look into the origin's log; `protocol` sets which HTTP is spoken to it",
+        )
+    });
+    HeadError {
+        kind,
+        what: fault.what,
+        fix: fault.fix,
+    }
 }
 
 /// What the origin did by HTTP/2, or which of its frames broke the protocol.

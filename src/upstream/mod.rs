@@ -29,13 +29,14 @@ use crate::lifecycle::Alarm;
 use crate::metrics::{Connections, Meter, RetryReason};
 use crate::tls::{Alpn, Facts, Generation};
 
-use connect::Wire;
+use connect::{Heads, Wire};
 use exchange::Unanswered;
 use lookup::Lookups;
 use pool::{Acquired, Knows, Pool};
 
 pub use connect::Dial;
 pub use dial::failed as dial_failed;
+
 pub use outbound::{Inbound, Manner, Outbound};
 pub use pool::Lease;
 pub use slots::Slots;
@@ -80,7 +81,7 @@ pub struct Settings {
     server_name: Option<(Arc<Authority>, Box<str>)>,
     connect_to: Option<ConnectTo>,
     allow_private: bool,
-    max_header_size: usize,
+    heads: Heads,
     protocol: Protocol,
     retry: Retry,
     lookups: Lookups,
@@ -97,7 +98,11 @@ impl Settings {
             }),
             connect_to: binding.connect_to.clone(),
             allow_private: binding.allow_private,
-            max_header_size: binding.max_header_size,
+            heads: Heads {
+                size: binding.max_header_size,
+                fields: binding.max_header_fields,
+                preserve_case: binding.headers.preserve_case,
+            },
             protocol: binding.protocol,
             retry: binding.retry,
             lookups: Lookups::default(),

@@ -43,6 +43,9 @@ def requests(checks, world, binding):
     for proxy, url in (("own port", own), ("shared listener", world.shared())):
         with checks(f"node to {binding}, undici's ProxyAgent, {proxy}"):
             arrived(seen("proxy-agent", url, through), binding, path="/v1/me")
+        with checks(f"node to {binding}, undici's ProxyAgent to the origin's port, {proxy}"):
+            host = f"{binding}.test:8443"
+            arrived(seen("proxy-agent", url, f"http://{host}/v1/me"), binding, path="/v1/me", host=host)
         with checks(f"node to {binding}, undici's EnvHttpProxyAgent, {proxy}"):
             arrived(seen("env-proxy-agent", through, http_proxy=url), binding, path="/v1/me")
     with checks(f"node to {binding}, http"):

@@ -137,6 +137,7 @@ ca = "{self.servers}"
 [bindings.{name}]
 listen      = ["localhost:0", "unix:{name}.sock"]
 origin      = "https://{name}.test"
+allow       = ["{name}.test:8443"]
 connect_to  = "127.0.0.1:{self.origins[origin]}"
 certificate = "{self.client[0]}"
 key         = "{self.client[1]}"

@@ -107,8 +107,11 @@ fn of(error: &ForwardError) -> Exit {
         ForwardError::NotAsked | ForwardError::NoHttp2 => Exit::Curl(35),
         ForwardError::Certificate(_) => Exit::Curl(60),
         ForwardError::StreamReset(_) | ForwardError::Unprocessed(_) => Exit::Curl(92),
-        ForwardError::Grpc | ForwardError::Protocol(_) | ForwardError::Upgrade => Exit::Curl(56),
-        ForwardError::BadRequest(_) | ForwardError::Connect => Exit::Usage,
+        ForwardError::Grpc
+        | ForwardError::Protocol(_)
+        | ForwardError::Response(_)
+        | ForwardError::Upgrade => Exit::Curl(56),
+        ForwardError::BadRequest(_) | ForwardError::Head(_) | ForwardError::Connect => Exit::Usage,
         // What has to change is the configuration.
         ForwardError::Forbidden(_)
         | ForwardError::Misdirected(_)

@@ -120,6 +120,8 @@ fn no_path_leads_to_another_host() {
         b"/\t\\evil.example/",
         b"/ /evil.example/",
         b"/\x0b/evil.example/",
+        b"//..",
+        b"/\\..",
         b"/.//evil.example/",
         b"/%2E/\\evil.example/",
         b"/..//evil.example/",
@@ -338,4 +340,80 @@ fn webdav_fields_lead_to_the_origin() {
         resolved("if", b"<http://localhost:8001/a> (<urn:uuid:1> [\"x\"]) <http://other.example/b> (Not <http://localhost:8001/c>)"),
         b"<https://api.example:8443/dav/a> (<urn:uuid:1> [\"x\"]) <http://other.example/b> (Not <http://localhost:8001/c>)"
     );
+}
+
+#[test]
+fn no_text_breaks_the_readers_or_becomes_another_host() {
+    const PARTS: &[&str] = &[
+        "https://api.example",
+        "http://api.example",
+        "//",
+        "api.example",
+        "/v1",
+        "/",
+        "\\",
+        "\t",
+        " ",
+        ".",
+        "..",
+        "%2e",
+        "<",
+        ">",
+        "\"",
+        "\\\"",
+        "(",
+        ")",
+        ";",
+        ",",
+        "=",
+        "'",
+        "url",
+        "anchor=",
+        "5",
+        "?",
+        "#",
+        "@",
+        ":443",
+        "evil.example",
+        "ä",
+    ];
+    let target = Authority::parse("api.example").unwrap();
+    // A linear congruential generator (Knuth's MMIX) is random enough, and the same each time.
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut rewritten = 0;
+    for _ in 0..50_000 {
+        let count = 1 + next(8);
+        let text: String = (0..count).map(|_| PARTS[next(PARTS.len())]).collect();
+        let base_path = ["", "/v1"][next(2)];
+        let reach = Reach {
+            target: &target,
+            host: None,
+            base_path,
+        };
+        if let Some(path) = reach.path_of(text.as_bytes()) {
+            rewritten += 1;
+            let plain: Vec<u8> = path.iter().copied().filter(|byte| *byte > b' ').collect();
+            let second = plain.get(1).copied().unwrap_or_default();
+            assert!(
+                plain[0] == b'/' && !b"/\\".contains(&second),
+                "{text:?} becomes {path:?}"
+            );
+        }
+        let Ok(value) = HeaderValue::from_str(&text) else {
+            continue;
+        };
+        let mut headers = HeaderMap::new();
+        for name in [LOCATION, REFRESH, LINK, HeaderName::from_static("if")] {
+            headers.insert(name, value.clone());
+        }
+        localize(&mut headers, reach);
+        resolve(&mut headers, &value, base_path, |_, _| Some(""));
+    }
+    assert!(rewritten > 100, "{rewritten}");
 }

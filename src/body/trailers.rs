@@ -16,8 +16,10 @@ pub fn response_trailers(trailers: &mut HeaderMap) {
 }
 
 fn filter(trailers: &mut HeaderMap, passes: impl Fn(&str) -> bool) {
-    let mut named: Vec<HeaderName> = super::connection_options(trailers)
-        .filter_map(|option| HeaderName::from_bytes(option).ok())
+    let options = trailers.get_all(CONNECTION).iter();
+    let mut named: Vec<HeaderName> = options
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
         .collect();
     let forbidden = trailers
         .keys()
