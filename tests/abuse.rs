@@ -293,10 +293,10 @@ fn one_reader(address: SocketAddr) {
         scope.spawn(|| {
             while !over.load(Relaxed) {
                 for scope in [0, reader] {
-                    let room = frame(WINDOW_UPDATE, 0, scope, &1000u32.to_be_bytes());
+                    let room = frame(WINDOW_UPDATE, 0, scope, &4000u32.to_be_bytes());
                     let _ = writing.write_all(&room);
                 }
-                std::thread::sleep(Duration::from_millis(50));
+                std::thread::sleep(Duration::from_millis(20));
             }
         });
         let _over = crate::support::OnDrop(|| over.store(true, Relaxed));

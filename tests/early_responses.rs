@@ -19,9 +19,17 @@ enum Then {
     SaysClose,
     /// Does neither.
     Waits,
+    /// Closes the socket while the body is unread, which resets the connection.
+    Resets,
 }
 
-const ALL: [Then; 4] = [Then::Reads, Then::Closes, Then::SaysClose, Then::Waits];
+const ALL: [Then; 5] = [
+    Then::Reads,
+    Then::Closes,
+    Then::SaysClose,
+    Then::Waits,
+    Then::Resets,
+];
 const SIZE: usize = 3 * 1024 * 1024;
 
 fn head(tls: &mut Tls) -> io::Result<Option<String>> {
@@ -79,6 +87,11 @@ fn serve(tls: &mut Tls, then: Then, read: &AtomicUsize) -> io::Result<()> {
                 tls.sock.set_read_timeout(Some(Duration::from_secs(1)))?;
                 while matches!(tls.sock.read(&mut waste), Ok(1..)) {}
                 return Ok(());
+            }
+            // Long enough for the response to arrive first.
+            Then::Resets => {
+                std::thread::sleep(Duration::from_millis(100));
+                return Err(io::ErrorKind::ConnectionReset.into());
             }
             Then::Waits => {
                 std::thread::sleep(Duration::from_secs(5));

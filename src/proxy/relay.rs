@@ -161,15 +161,17 @@ impl Relay {
                         }
                         Frame::trailers(trailers)
                     }
-                    Err(frame) => frame,
+                    Err(frame) => self.piece_of(frame),
                 };
                 self.record.received += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if let Some(lease) = &self.lease {
                     lease.heard();
                 }
+                let more = self.ahead.is_some() || !self.incoming.is_end_stream();
                 if self.incoming.is_end_stream() {
                     self.finish();
-                } else if let Some(stream) = &self.client.stream {
+                }
+                if let Some(stream) = self.client.stream.as_ref().filter(|_| more) {
                     stream.handed(Instant::now());
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -191,6 +193,20 @@ impl Relay {
                 self.poll_break(cx)
             }
             Poll::Pending => self.poll_silence(cx),
+        }
+    }
+
+    /// The first piece of a frame for a client of HTTP/2; the rest comes next. A client that takes such a
+    /// piece within `body_timeout` is slow, and not stuck.
+    fn piece_of(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_data() {
+            Ok(mut data) if self.client.stream.is_some() && data.len() > PIECE => {
+                let piece = data.split_to(PIECE);
+                self.ahead = Some(Ok(Frame::data(data)));
+                Frame::data(piece)
+            }
+            Ok(data) => Frame::data(data),
+            Err(frame) => frame,
         }
     }
 
@@ -293,3 +309,6 @@ impl Body for ResponseBody {
         }
     }
 }
+
+/// Bytes that a client of HTTP/2 is handed at once.
+const PIECE: usize = 32 * 1024;

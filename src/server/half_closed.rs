@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Whether the client at `peer`, which is connected to `local`, still has its socket. Clients on other
 /// machines get the benefit of the doubt.
@@ -12,17 +12,20 @@ pub fn is_open(peer: SocketAddr, local: SocketAddr) -> bool {
     if !peer.ip().to_canonical().is_loopback() && peer.ip() != local.ip() {
         return true;
     }
-    let now = Instant::now();
-    if NEXT.get().is_some_and(|next| now < next) {
+    let began = Instant::now();
+    let budget = match BUDGET.get() {
+        Some((left, at)) => MOST.min(left + began.duration_since(at) / 5),
+        None => MOST,
+    };
+    if budget.is_zero() {
         return false;
     }
     let found = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .into_iter()
         .filter_map(|table| fs::read_to_string(table).ok())
         .find_map(|table| inode(&table, peer, local));
-    // Clients decide how often this happens, so it may take a fifth of the time at most.
     let ended = Instant::now();
-    NEXT.set(Some(ended + 4 * (ended - now)));
+    BUDGET.set(Some((budget.saturating_sub(ended - began), ended)));
     found.is_some_and(|inode| inode != 0)
 }
 
@@ -63,9 +66,13 @@ fn address(text: &str) -> Option<SocketAddr> {
 }
 
 thread_local! {
-    // Before that, nothing is looked up, and every client that closes its side is taken for gone.
-    static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
+    // How long lookups may still take, and since when. Clients decide how often they happen, so they get
+    // a fifth of the time; beyond that, a client that closes its side is taken for gone.
+    static BUDGET: Cell<Option<(Duration, Instant)>> = const { Cell::new(None) };
 }
+
+/// The longest that lookups may take in a row.
+const MOST: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -83,13 +90,9 @@ mod tests {
             let client = TcpStream::connect(local).unwrap();
             let (_accepted, peer) = listener.accept().unwrap();
             client.shutdown(Shutdown::Write).unwrap();
-            let look = || {
-                NEXT.set(None);
-                is_open(peer, local)
-            };
-            assert!(look(), "{bind}");
+            assert!(is_open(peer, local), "{bind}");
             drop(client);
-            assert!(!look(), "{bind}");
+            assert!(!is_open(peer, local), "{bind}");
         }
     }
 }
