@@ -201,6 +201,16 @@ impl Upload {
         }
     }
 
+    /// Whether all of it can still be sent from its beginning.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(streamed, _) => {
+                !streamed.touched.get() || streamed.kept.borrow().is_some()
+            }
+        }
+    }
+
     /// Begins another attempt to send it; `false` where its beginning is gone.
     pub fn rewind(&self) -> bool {
         let Self::Streamed(streamed, _) = self else {

@@ -28,8 +28,8 @@ pub struct Unanswered {
     pub unsent: bool,
     /// Whether the connection ended (rather than a wait).
     pub ended: bool,
-    /// Whether the origin says that it has not looked at the request.
-    pub refused: bool,
+    /// How the origin says that it has not processed the request, if it does.
+    pub refused: Option<Refusal>,
     /// Whether anything was written to the connection.
     pub wrote: bool,
     /// Whether anything came back.
@@ -38,6 +38,15 @@ pub struct Unanswered {
     pub acknowledged: bool,
     /// Whether the connection is to blame: nothing came on it, and something had to.
     pub suspect: bool,
+}
+
+/// How an origin says that it has not processed a request (RFC 9113 section 8.7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// It refused the stream.
+    Stream,
+    /// It closed the connection for this stream and later ones.
+    GoAway,
 }
 
 impl Unanswered {
@@ -106,7 +115,7 @@ pub async fn exchange(
         error,
         unsent,
         ended,
-        refused: false,
+        refused: None,
         // On a connection with other streams nothing is known of one from its bytes.
         wrote: stream || facts.written() > before.0,
         read: !stream && facts.read() > before.1,
@@ -119,7 +128,7 @@ pub async fn exchange(
             let cause = http2_cause(failed.error());
             let error = explain(failed.error(), cause, &upload, &facts);
             Err(Unanswered {
-                refused: cause.is_some_and(is_refusal),
+                refused: cause.and_then(refusal),
                 // A stream that the origin reset says nothing of the connection.
                 ..unanswered(error, unsent, !cause.is_some_and(h2::Error::is_reset))
             })
@@ -215,7 +224,7 @@ fn in_http2(cause: &h2::Error) -> ForwardError {
         (true, true) => ForwardError::Unprocessed(format!(
             "it closed the connection for requests after an earlier one (GOAWAY, {reason})"
         )),
-        (true, false) if is_refusal(cause) => {
+        (true, false) if refusal(cause).is_some() => {
             ForwardError::Unprocessed("it refused the HTTP/2 stream (REFUSED_STREAM)".to_owned())
         }
         (true, false) => ForwardError::StreamReset(reason),
@@ -228,10 +237,12 @@ fn http2_cause(error: &hyper::Error) -> Option<&h2::Error> {
     std::error::Error::source(error)?.downcast_ref()
 }
 
-/// Whether the origin says that it has not acted on a request (RFC 9113 section 8.7): it refused
-/// the stream, or went away before it.
-fn is_refusal(error: &h2::Error) -> bool {
-    error.is_remote()
-        && ((error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
-            || error.is_go_away())
+/// How the origin says that it has not processed a request, if it does.
+fn refusal(error: &h2::Error) -> Option<Refusal> {
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    match error.is_remote() {
+        true if error.is_go_away() => Some(Refusal::GoAway),
+        true if error.is_reset() && refused => Some(Refusal::Stream),
+        _ => None,
+    }
 }

@@ -7,6 +7,7 @@ mod dial;
 mod exchange;
 mod lookup;
 mod metering;
+mod offer;
 mod outbound;
 mod ping;
 mod pool;
@@ -27,12 +28,12 @@ use crate::config::{Authority, Binding, ConnectTo, Limits, Protocol, Retry, Time
 use crate::error::{Failure, ForwardError};
 use crate::lifecycle::Alarm;
 use crate::metrics::{Connections, Meter, RetryReason};
-use crate::tls::{Alpn, Facts, Generation};
+use crate::tls::Generation;
 
-use connect::{Heads, Wire};
-use exchange::Unanswered;
+use connect::Heads;
+use exchange::{Refusal, Unanswered};
 use lookup::Lookups;
-use pool::{Acquired, Knows, Pool};
+use pool::{Fresh, Pool};
 
 pub use connect::Dial;
 pub use dial::failed as dial_failed;
@@ -217,10 +218,8 @@ impl Upstream {
         trace: &Trace,
     ) -> Result<Inbound, ForwardError> {
         let mut now = began;
-        // From when on a connection must have been made to be used.
         let mut fresh = None;
-        let mut suspected = false;
-        let mut refused = false;
+        let mut tries = Tries::default();
         loop {
             let ready = match fresh {
                 Some(_) => None,
@@ -237,9 +236,9 @@ impl Upstream {
             };
             let mut lease = match connected {
                 Ok(lease) => lease,
-                Err(error) if !suspected && self.has_newer(&error, trace).await => {
+                Err(error) if !tries.suspected && self.has_newer(&error, trace).await => {
                     self.meter.counters().retry(RetryReason::NewerCertificate);
-                    suspected = true;
+                    tries.suspected = true;
                     now = Instant::now();
                     continue;
                 }
@@ -278,38 +277,62 @@ impl Upstream {
                     RetryReason::Misdirected
                 }
                 Ok(response) => return Ok(Inbound { response, lease }),
-                Err(unanswered)
-                    if reused
-                        && !unanswered.refused
-                        && self.has_second_chance(&unanswered, outbound) =>
-                {
-                    RetryReason::Closed
+                Err(unanswered) => {
+                    let again = self.retry_of(&unanswered, reused, outbound, &mut tries, trace);
+                    match again.await {
+                        Some(reason) => reason,
+                        None => return Err(unanswered.error),
+                    }
                 }
-                // An origin may refuse a stream of a connection that it has only just taken too.
-                Err(unanswered)
-                    if !refused
-                        && unanswered.refused
-                        && self.settings.retry == Retry::Safe
-                        && outbound.upload.rewind() =>
-                {
-                    refused = true;
-                    RetryReason::Refused
-                }
-                // Whom the origin does not let in, it has not listened to either.
-                Err(unanswered)
-                    if !suspected
-                        && self.may_repeat(outbound)
-                        && self.has_newer(&unanswered.error, trace).await =>
-                {
-                    suspected = true;
-                    RetryReason::NewerCertificate
-                }
-                Err(unanswered) => return Err(unanswered.error),
             };
             self.meter.counters().retry(reason);
-            fresh = Some(now);
+            // What is left of the attempt before gets no more of the body.
+            outbound.upload.rewind();
+            fresh = Some(Fresh {
+                since: now,
+                first: tries.refusals > 1,
+            });
             now = Instant::now();
         }
+    }
+
+    /// Why a request that went out on a connection, a `reused` one or a new one, goes out again, if it
+    /// does.
+    async fn retry_of(
+        &self,
+        unanswered: &Unanswered,
+        reused: bool,
+        outbound: &Outbound,
+        tries: &mut Tries,
+        trace: &Trace,
+    ) -> Option<RetryReason> {
+        // A connection can end before a request was put on it, or be refused, at any time, also as
+        // soon as it is there.
+        let unprocessed = match unanswered.refused {
+            Some(Refusal::Stream) => tries.refusals == 0,
+            // Each connection may be good for a few requests only.
+            Some(Refusal::GoAway) => tries.refusals < MOST_GOAWAYS,
+            None => unanswered.unsent && tries.refusals < MOST_GOAWAYS,
+        };
+        if unprocessed && self.settings.retry == Retry::Safe && outbound.upload.is_whole() {
+            tries.refusals += 1;
+            return Some(match unanswered.refused {
+                Some(_) => RetryReason::Refused,
+                None => RetryReason::Closed,
+            });
+        }
+        if reused && unanswered.refused.is_none() && self.has_second_chance(unanswered, outbound) {
+            return Some(RetryReason::Closed);
+        }
+        // An origin that rejects our certificate has not acted on the request.
+        if !tries.suspected
+            && self.may_repeat(outbound)
+            && self.has_newer(&unanswered.error, trace).await
+        {
+            tries.suspected = true;
+            return Some(RetryReason::NewerCertificate);
+        }
+        None
     }
 
     /// Whether an origin's refusal was met by files that make a newer Generation than the one it
@@ -339,154 +362,26 @@ impl Upstream {
             false => unanswered.ended && !unanswered.read,
         };
         let safe = lost && is_safe(outbound.method());
-        self.may_repeat(outbound) && (unanswered.unsent || unseen || safe)
+        self.may_repeat(outbound) && (unseen || safe)
     }
 
     /// Whether a request may go out again as far as the user and its body are concerned.
     fn may_repeat(&self, outbound: &Outbound) -> bool {
         self.settings.retry == Retry::Safe && outbound.upload.is_untouched()
     }
-
-    /// What to offer an origin that nothing is known of yet.
-    fn want(&self, outbound: &Outbound) -> Alpn {
-        match self.settings.protocol {
-            // Only HTTP/1 switches protocols.
-            _ if outbound.manner.upgrades => Alpn::Http1,
-            Protocol::Http1 => Alpn::Http1,
-            Protocol::Http2 => Alpn::Http2,
-            Protocol::Auto if outbound.manner.http2 => Alpn::Either,
-            Protocol::Auto => Alpn::Http1,
-        }
-    }
-
-    /// What to offer an origin of which this is known.
-    fn alpn(&self, want: Alpn, knows: Knows) -> Alpn {
-        match want {
-            Alpn::Http1 if knows.http2_only && self.settings.protocol == Protocol::Auto => {
-                Alpn::Http2
-            }
-            Alpn::Either if knows.http1_only => Alpn::Http1,
-            want => want,
-        }
-    }
-
-    /// A connection for `outbound` that can be used at once, at `now`.
-    fn ready(&self, outbound: &Outbound, now: Instant, trace: &Trace) -> Option<Lease> {
-        let pool = self.pool.borrow();
-        let target = &outbound.target;
-        let lease = match self.alpn(self.want(outbound), pool.knows(target, now)) {
-            Alpn::Http1 => pool.ready(target, now),
-            Alpn::Http2 | Alpn::Either => pool.ready_stream(target, now),
-        }?;
-        trace.generation.set(Some(pool.generation().number()));
-        trace.upstream.set(Some((lease.address(), true)));
-        Some(lease)
-    }
-
-    /// A connection for `outbound`: one that is there, unless it has to be `fresh`, else a new one.
-    async fn connection(
-        &self,
-        outbound: &Outbound,
-        fresh: Option<Instant>,
-        trace: &Trace,
-    ) -> Result<Lease, ForwardError> {
-        let target = &outbound.target;
-        let want = self.want(outbound);
-        let patience = self.settings.timeouts.connect;
-        let deadline = Instant::now() + patience;
-        // What is offered though something else is wanted or known.
-        let mut instead = None;
-        loop {
-            let pool = Rc::clone(&self.pool.borrow());
-            trace.generation.set(Some(pool.generation().number()));
-            let knows = pool.knows(target, Instant::now());
-            let alpn = instead.unwrap_or(self.alpn(want, knows));
-            let acquired = match alpn {
-                Alpn::Http1 => pool.acquire(target, fresh.is_some(), deadline).await?,
-                Alpn::Http2 | Alpn::Either => {
-                    pool.acquire_stream(target, fresh, deadline, trace).await?
-                }
-            };
-            let (permit, mut launch) = match acquired {
-                Acquired::Connection(lease) => {
-                    trace.upstream.set(Some((lease.address(), true)));
-                    return Ok(lease);
-                }
-                Acquired::Permit(permit, launch) => (permit, launch),
-                Acquired::Again => continue,
-            };
-            let dial = Dial {
-                target,
-                settings: &self.settings,
-                public_only: outbound.manner.public_only && !self.settings.allow_private,
-                alpn,
-            };
-            let hold = pool.hold(permit);
-            let facts = Arc::new(Facts::default());
-            let until = Instant::now() + patience;
-            let reached = |address| trace.upstream.set(Some((address, false)));
-            let made = dial.connect(pool.generation(), until, hold, &facts, reached);
-            return match made.await {
-                Ok(made) => {
-                    let learnt = Knows {
-                        http1_only: alpn == Alpn::Either && matches!(made.wire, Wire::Http1(..)),
-                        http2_only: alpn == Alpn::Http2 && want == Alpn::Http1,
-                    };
-                    if learnt != Knows::default() {
-                        pool.learn(target, learnt);
-                    }
-                    let named = (!outbound.manner.public_only).then_some(&**target);
-                    metering::connected(&self.meter, &facts, named);
-                    Ok(pool.lease(target, made))
-                }
-                // What is idle may hold what is missing.
-                Err(ForwardError::Exhausted(_))
-                    if Instant::now() < deadline && pool.close_one() =>
-                {
-                    // The connection's task closes its socket.
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                Err(error) => {
-                    metering::failed(&self.meter, &error);
-                    if instead.is_none()
-                        && let Some(other) = self.other_offer(want, alpn, &error)
-                    {
-                        // Whatever was known led here. What works is learnt when it has worked: the
-                        // alert may be anybody's.
-                        pool.learn(target, Knows::default());
-                        instead = Some(other);
-                        continue;
-                    }
-                    trace.keep(facts, pool.generation());
-                    if let Some(launch) = &mut launch {
-                        launch.fail(&error, trace);
-                    }
-                    Err(error)
-                }
-            };
-        }
-    }
-
-    /// What to offer an origin that did not agree to `offered`, though the request would `want`
-    /// something else.
-    fn other_offer(&self, want: Alpn, offered: Alpn, error: &ForwardError) -> Option<Alpn> {
-        let disagreed = matches!(
-            error,
-            ForwardError::Handshake(Failure::Alert(NO_APPLICATION_PROTOCOL, _))
-                | ForwardError::NoHttp2
-        );
-        if !disagreed || self.settings.protocol != Protocol::Auto {
-            return None;
-        }
-        match (want, offered) {
-            (Alpn::Http1, Alpn::Http1) => Some(Alpn::Http2),
-            (Alpn::Http1, _) => Some(Alpn::Http1),
-            (Alpn::Either, Alpn::Http1) => Some(Alpn::Either),
-            _ => None,
-        }
-    }
 }
+
+/// Why a request was sent again so far.
+#[derive(Default)]
+struct Tries {
+    // Whether the certificate was looked at because it was rejected.
+    suspected: bool,
+    // How often nothing of the request was processed.
+    refusals: u32,
+}
+
+/// How often a request is sent again whose connection was closed before it was processed.
+const MOST_GOAWAYS: u32 = 5;
 
 /// Methods that a request may be repeated with though the origin may have acted on it.
 fn is_safe(method: &Method) -> bool {
@@ -497,5 +392,3 @@ fn is_safe(method: &Method) -> bool {
 /// section 6.2): bad, unsupported, revoked, expired, unknown, of an unknown authority, without
 /// access, required.
 const CERTIFICATE_ALERTS: [u8; 8] = [42, 43, 44, 45, 46, 48, 49, 116];
-/// The alert of an origin that speaks none of the protocols it was offered (RFC 7301 section 3.2).
-const NO_APPLICATION_PROTOCOL: u8 = 120;

@@ -4,6 +4,7 @@
 mod keep_alive;
 mod lane;
 mod lease;
+mod streams;
 mod sweep;
 mod wait;
 
@@ -15,14 +16,14 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Authority;
-use crate::error::{ForwardError, Phase};
+use crate::error::ForwardError;
 use crate::metrics::{Closed, Connections, Meter};
 use crate::tls::Generation;
 
 use super::connect::{Made, Wire};
-use super::shared::{Flight, Shared, Stream};
+use super::shared::Shared;
 use super::slots::{Hold, Permit, Slots};
-use super::{House, Published, Settings, Trace};
+use super::{House, Published, Settings};
 
 use keep_alive::KeepAlive;
 use lane::{Connection, Idle, Lane, Lanes};
@@ -30,6 +31,7 @@ use lease::Held;
 
 pub use lane::Knows;
 pub use lease::Lease;
+pub use streams::Launch;
 
 /// The pool.
 pub struct Pool {
@@ -50,6 +52,16 @@ pub struct Pool {
     idle_shared: Rc<Cell<usize>>,
 }
 
+/// What a connection has to be for a request that is sent again.
+#[derive(Clone, Copy)]
+pub struct Fresh {
+    /// It was made after this.
+    pub since: Instant,
+    /// The request is the first on it: an origin that ends its connections after a few requests
+    /// processes that one.
+    pub first: bool,
+}
+
 /// What a request gets of the pool.
 pub enum Acquired {
     /// A connection that has served before.
@@ -59,37 +71,6 @@ pub enum Acquired {
     /// Nothing yet: ask again, things have changed (the one with a Generation was published, or a
     /// connection was made).
     Again,
-}
-
-/// The duty to tell others that a connection was made, or failed.
-pub struct Launch {
-    pool: Rc<Pool>,
-    target: Arc<Authority>,
-    flight: Rc<Flight>,
-    failed: Option<(ForwardError, Trace)>,
-}
-
-impl Launch {
-    /// The connection failed.
-    pub fn fail(&mut self, error: &ForwardError, trace: &Trace) {
-        self.failed = Some((error.clone(), trace.clone()));
-    }
-}
-
-impl Drop for Launch {
-    fn drop(&mut self) {
-        {
-            let mut lanes = self.pool.lanes.borrow_mut();
-            if let Some(lane) = lanes.get_mut(&self.target)
-                && let Some(flight) = &lane.flight
-                && Rc::ptr_eq(flight, &self.flight)
-            {
-                lane.flight = None;
-                lanes.forget(&self.target);
-            }
-        }
-        self.flight.land(self.failed.take());
-    }
 }
 
 impl Pool {
@@ -206,24 +187,6 @@ impl Pool {
         self.meter.counters().closed(reason, count as u64);
     }
 
-    /// Has a shared connection to another origin than `target` finish what is under way on it, so
-    /// that its slot becomes free: one that is always busy would never become idle.
-    fn yield_one(&self, target: Option<&Arc<Authority>>) {
-        let now = Instant::now();
-        let lanes = self.lanes.borrow();
-        let others = lanes
-            .iter()
-            .filter(|lane| target.is_none_or(|target| *lane.target != **target));
-        let shared: Vec<_> = others.flat_map(|lane| &lane.shared).collect();
-        if shared.iter().any(|shared| shared.yields(now)) {
-            return;
-        }
-        if let Some(shared) = shared.iter().min_by_key(|shared| shared.streams()) {
-            // If its streams do not end by then, taking no more of them was of no use.
-            shared.yield_until(now + self.settings.timeouts.connect);
-        }
-    }
-
     /// What is known of `target` at `now`.
     pub fn knows(&self, target: &Arc<Authority>, now: Instant) -> Knows {
         let lanes = self.lanes.borrow();
@@ -237,82 +200,6 @@ impl Pool {
             let mut lanes = self.lanes.borrow_mut();
             lanes.entry(target).learn(knows, Instant::now());
             lanes.forget(target);
-        }
-    }
-
-    /// A stream to `target` on a connection that others use too, and that was made after `fresh`,
-    /// else the right to open one; waits for one that is being made already.
-    pub async fn acquire_stream(
-        self: &Rc<Self>,
-        target: &Arc<Authority>,
-        fresh: Option<Instant>,
-        deadline: Instant,
-        trace: &Trace,
-    ) -> Result<Acquired, ForwardError> {
-        let suits = |shared: &Shared| fresh.is_none_or(|moment| shared.is_newer_than(moment));
-        let ready = self.stream(target, Instant::now(), |shared| {
-            suits(shared) && shared.has_room()
-        });
-        if let Some(lease) = ready {
-            return Ok(Acquired::Connection(lease));
-        }
-        if let Some(flight) = self.flight(target) {
-            return match timeout_at(deadline, flight.landed()).await {
-                Ok(Ok(())) => Ok(Acquired::Again),
-                Ok(Err((error, told))) => {
-                    trace.follow(told);
-                    Err(error)
-                }
-                Err(_) => Err(ForwardError::TimeoutConnecting(
-                    self.settings.timeouts.connect,
-                    Phase::Tcp,
-                )),
-            };
-        }
-        if let Some(permit) = self.slots().try_take() {
-            return Ok(Acquired::Permit(permit, Some(self.launch(target))));
-        }
-        // At the limit, a full connection is better than none: what is too much for the origin
-        // waits its turn in there.
-        match self.stream(target, Instant::now(), suits) {
-            Some(lease) => Ok(Acquired::Connection(lease)),
-            None => self.wait(target, true, deadline).await,
-        }
-    }
-
-    fn flight(&self, target: &Arc<Authority>) -> Option<Rc<Flight>> {
-        self.lanes.borrow().get(target)?.flight.clone()
-    }
-
-    fn launch(self: &Rc<Self>, target: &Arc<Authority>) -> Launch {
-        let flight = Rc::new(Flight::default());
-        self.lanes.borrow_mut().entry(target).flight = Some(Rc::clone(&flight));
-        Launch {
-            pool: Rc::clone(self),
-            target: Arc::clone(target),
-            flight,
-            failed: None,
-        }
-    }
-
-    fn stream(
-        self: &Rc<Self>,
-        target: &Arc<Authority>,
-        now: Instant,
-        suit: impl Fn(&Shared) -> bool,
-    ) -> Option<Lease> {
-        let stream = self.lanes.borrow().get(target)?.stream(now, suit)?;
-        Some(self.hand_out_stream(target, stream))
-    }
-
-    fn hand_out_stream(self: &Rc<Self>, target: &Arc<Authority>, stream: Stream) -> Lease {
-        self.count_idle();
-        Lease {
-            reused: stream.has_served(),
-            held: Some(Held::Stream(stream)),
-            target: Arc::clone(target),
-            pool: Rc::clone(self),
-            asked: None,
         }
     }
 
@@ -331,11 +218,6 @@ impl Pool {
             self.add_idle(1, 0);
             return None;
         }
-    }
-
-    /// A stream to `target` on a connection that others use too and that can be used at once.
-    pub fn ready_stream(self: &Rc<Self>, target: &Arc<Authority>, now: Instant) -> Option<Lease> {
-        self.stream(target, now, Shared::has_room)
     }
 
     /// An idle connection to `target` (unless `fresh`), else the right to open one, as soon as
@@ -530,19 +412,6 @@ impl Pool {
             }
         }
         Some(connection)
-    }
-
-    /// A stream of `shared` has ended. A connection that yields closes when it has none left.
-    fn stream_ended(&self, target: &Arc<Authority>, shared: &Rc<Shared>) {
-        if shared.idle_since().is_some() && shared.yields(Instant::now()) {
-            let mut lanes = self.lanes.borrow_mut();
-            if let Some(lane) = lanes.get_mut(target) {
-                lane.shared.retain(|one| !Rc::ptr_eq(one, shared));
-            }
-            shared.set_listed(false);
-            self.owed.set(self.owed.get().saturating_sub(1));
-        }
-        self.count_idle();
     }
 
     fn add_idle(&self, more: usize, fewer: usize) {
