@@ -5,7 +5,7 @@
 # authorities of Debian, and no shell. It runs as user and group 65532, needs no capability, and
 # writes nothing (use --read-only --cap-drop ALL).
 
-FROM rust:1-bookworm AS build
+FROM docker.io/library/rust:1-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked

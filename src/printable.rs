@@ -41,6 +41,39 @@ pub fn escape_json(line: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// Text that arrives in pieces, as a terminal may see it.
+#[derive(Default)]
+pub struct Screen {
+    // The beginning of a letter whose other bytes have not come yet.
+    begun: Vec<u8>,
+}
+
+impl Screen {
+    /// Returns the next piece with everything escaped but tabs, line feeds, and carriage returns
+    /// before them. What is not UTF-8 is replaced.
+    pub fn show(&mut self, piece: &[u8]) -> String {
+        let mut bytes = std::mem::take(&mut self.begun);
+        bytes.extend_from_slice(piece);
+        // At most three bytes of a letter can be there without the last.
+        let tail = bytes.len().saturating_sub(3);
+        let begun = bytes[tail..]
+            .iter()
+            .rposition(|byte| *byte >= 0xc0)
+            .filter(|at| {
+                std::str::from_utf8(&bytes[tail + at..])
+                    .is_err_and(|error| error.error_len().is_none())
+            });
+        let last_return = bytes.last() == Some(&b'\r');
+        let whole = match begun {
+            Some(at) => tail + at,
+            None => bytes.len() - usize::from(last_return),
+        };
+        self.begun = bytes.split_off(whole);
+        let text = String::from_utf8_lossy(&bytes).replace("\r\n", "\n");
+        escape_but(&text, |letter| matches!(letter, '\n' | '\t')).into_owned()
+    }
+}
+
 fn escape_but(text: &str, kept: impl Fn(char) -> bool) -> Cow<'_, str> {
     let is_escaped = |letter: char| is_misleading(letter) && !kept(letter);
     if !text.chars().any(is_escaped) {
@@ -77,6 +110,22 @@ fn is_misleading(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_on_a_screen_read_as_the_whole() {
+        let text = "ä\u{1b}[2J\r\n\t証\u{9b}x\rB🔐\n";
+        let shown = "ä\\u{1b}[2J\n\t証\\u{9b}x\\rB🔐\n";
+        for size in 1..text.len() {
+            let mut screen = Screen::default();
+            let pieces = text.as_bytes().chunks(size);
+            let all: String = pieces.map(|piece| screen.show(piece)).collect();
+            assert_eq!(all, shown, "in pieces of {size}");
+        }
+        assert_eq!(
+            Screen::default().show(b"\xff\xfe\x9b"),
+            "\u{fffd}\u{fffd}\u{fffd}"
+        );
+    }
 
     #[test]
     fn what_misleads_is_escaped_and_letters_are_kept() {

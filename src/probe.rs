@@ -24,6 +24,7 @@ use crate::diagnosis::{self, Certificate, Evidence, Report};
 use crate::error::{Failure, ForwardError, Phase};
 use crate::head;
 use crate::lifecycle::Local;
+use crate::printable;
 use crate::route::{Arrival, Asked, By, Entrance, Routes};
 use crate::tls::{self, Alpn, Demand, Facts, Generation};
 use crate::upstream::{Dial, Settings, dial_failed};
@@ -285,7 +286,10 @@ impl<'a> Probe<'a> {
             saw: match &result {
                 Ok(value) => saw(value),
                 Err(error) => vec![error.to_string()],
-            },
+            }
+            .iter()
+            .map(|line| printable::escape(line).into_owned())
+            .collect(),
         });
         result
     }

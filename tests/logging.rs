@@ -111,7 +111,7 @@ fn at_the_limit_of_file_sizes_every_line_is_whole_and_the_lost_ones_are_counted(
         written.len() as u64 + lost.sum::<u64>()
     };
     let before = accounted();
-    assert!((10..100).contains(&before), "{before}");
+    assert!(before >= 10, "{before}");
     // What rotates it makes room again.
     let file = fs::OpenOptions::new().write(true).open(&access).unwrap();
     file.set_len(0).unwrap();

@@ -18,6 +18,7 @@ mod early_responses;
 mod fetch;
 mod forwarding;
 mod grpc;
+mod hostile_text;
 mod key_formats;
 mod large_hello;
 mod layers;

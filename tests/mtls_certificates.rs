@@ -337,14 +337,9 @@ fn what_the_store_lacks_is_named_with_the_store() {
     // It may be uploaded yet.
     assert_eq!(daemon.wait().code(), Some(1));
     let expected = format!(
-        "error: binding \"MY_CERT\": there is no certificate {id} in the store {}",
+        "binding \"MY_CERT\": there is no certificate {id} in the store {}",
         store.path()
     );
-    wait_for("the reason", || {
-        daemon
-            .log()
-            .into_iter()
-            .find(|line| *line == expected)
-            .ok_or_else(|| daemon.log())
-    });
+    let said = daemon.wait_for_line(&expected);
+    assert_eq!(said["key"], "mtls_certificates.certificate_id");
 }

@@ -132,14 +132,11 @@ fn a_taken_port_is_an_error_with_any_number_of_workers() {
             fs::write(directory.join("ca.crt"), &ca.pem).unwrap();
         });
         assert_eq!(second.wait().code(), Some(1));
-        let last = format!("mtlsd: {taken} is taken: another program listens there");
-        wait_for("the reason", || {
-            let log = second.log();
-            let at = log.iter().position(|line| *line == last);
-            let help = at.and_then(|at| log.get(at + 1)).cloned();
-            help.filter(|help| help.starts_with("  help: mtlsd (pid "))
-                .ok_or(log)
-        });
+        let said =
+            second.wait_for_line(&format!("{taken} is taken: another program listens there"));
+        assert_eq!(said["level"], "ERROR");
+        let help = said["help"].as_str().unwrap();
+        assert!(help.starts_with("mtlsd (pid "), "{said}");
     }
 }
 
@@ -161,13 +158,13 @@ fn the_exit_code_says_whether_to_try_again() {
             config.to_owned(),
             Some(one.key.clone()),
             78,
-            "no certificate in ./client.pem; it contains only: PRIVATE KEY",
+            "it contains only: PRIVATE KEY",
         ),
         (
             config.to_owned(),
             Some(one.chain.clone()),
             78,
-            "no private key in ./client.pem; it contains only: CERTIFICATE",
+            "contains only: CERTIFICATE",
         ),
         (
             config.replace("https", "http"),
@@ -189,14 +186,21 @@ fn the_exit_code_says_whether_to_try_again() {
             "{message}: {:?}",
             daemon.log()
         );
-        let log = wait_for("the report", || match daemon.log() {
-            log if log.iter().any(|line| line.starts_with("mtlsd: 1 mistake")) => {
-                Ok(log.join("\n"))
-            }
-            log => Err(log),
+        // A log in JSON is JSON to its last line.
+        let said = wait_for("the report", || {
+            let log = daemon.log();
+            let last = log.iter().find(|line| line.contains("\"ERROR\""));
+            last.cloned().ok_or(log)
         });
-        assert!(log.contains(message), "{log}");
-        assert!(log.contains("mtlsd.toml:"), "the place is shown: {log}");
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert!(
+            said["message"].as_str().unwrap().contains(message),
+            "{said}"
+        );
+        assert_eq!(said["file"], "./mtlsd.toml");
+        assert!(said["line"].is_u64() && said["column"].is_u64(), "{said}");
+        let key = said["key"].as_str().unwrap();
+        assert!(key.starts_with("bindings.b."), "{said}");
     }
 }
 
@@ -209,10 +213,11 @@ fn usage_is_one_thing_and_configuration_another() {
     let nowhere = mtlsd(&["run"]);
     // Where /etc has a file, this machine runs mtlsd; nobody's test machine does.
     assert_eq!(nowhere.status.code(), Some(78));
+    let said: serde_json::Value = serde_json::from_slice(&nowhere.stderr).unwrap();
     assert_eq!(
-        text(&nowhere.stderr),
-        "mtlsd: there is no configuration: looked for ./mtlsd.toml and /etc/mtlsd/mtlsd.toml; name one with --config or \
-         MTLSD_CONFIG, write one with `mtlsd init`, or try `mtlsd demo`\n"
+        said["message"],
+        "there is no configuration: looked for ./mtlsd.toml and /etc/mtlsd/mtlsd.toml; name one with --config or \
+         MTLSD_CONFIG, write one with `mtlsd init`, or try `mtlsd demo`"
     );
     let missing = mtlsd(&["check", "--config", "x.toml"]);
     assert_eq!(missing.status.code(), Some(78));
@@ -421,13 +426,16 @@ fn the_end_of_anything_long_lived_is_the_end_of_the_process() {
         let log = wait_for("the last words", || match daemon.log() {
             log if log
                 .iter()
-                .any(|line| line.ends_with("has ended, and nothing works without it")) =>
+                .any(|line| line.contains("has ended, and nothing works without it")) =>
             {
                 Ok(log.join("\n"))
             }
             log => Err(log),
         });
-        assert!(log.contains(&format!("mtlsd: {task}")), "{place}: {log}");
+        assert!(
+            log.contains(&format!("\"message\":\"{task}")),
+            "{place}: {log}"
+        );
         assert!(log.contains("\"panicked\""), "{place}: {log}");
     }
 }
@@ -444,13 +452,13 @@ fn a_panic_over_a_request_costs_its_connection_only() {
     daemon.wait_ready();
     for _ in 0..3 {
         let mut client = Client::connect(daemon.address("b"));
-        assert!(client.get("/").is_err());
+        assert!(client.get("/broken?secret").is_err());
     }
     let line = daemon.wait_for_line("panic while serving a request; its connection is closed");
     assert_eq!(line["binding"], "b");
     assert_eq!(
         (&line["method"], &line["path"]),
-        (&"GET".into(), &"/".into())
+        (&"GET".into(), &"/broken".into())
     );
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().code(), Some(0), "{:?}", daemon.log());

@@ -362,12 +362,7 @@ fn a_unix_socket() {
         |_| {},
     );
     assert_eq!(second.wait().code(), Some(1));
-    let log = second.log();
-    assert!(
-        log.iter()
-            .any(|line| line.ends_with("b.sock is taken: another program listens there")),
-        "{log:?}"
-    );
+    second.wait_for_line("unix:./b.sock is taken: another program listens there");
     assert!(UnixStream::connect(&path).is_ok());
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().code(), Some(0));

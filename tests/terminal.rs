@@ -128,3 +128,86 @@ fn without_a_terminal_of_its_own_a_hangup_reloads() {
     wait_for_screen(&terminal, "reloading");
     assert!(!terminal.screen().contains("draining"));
 }
+
+/// The screen without what sets colors.
+fn without_color(screen: &str) -> String {
+    let mut text = String::new();
+    let mut letters = screen.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            ESCAPE => _ = letters.find(char::is_ascii_alphabetic),
+            letter => text.push(letter),
+        }
+    }
+    text
+}
+
+/// Every line fits, but for a word that is longer than a line by itself.
+fn assert_fits(what: &str, screen: &str, columns: usize) {
+    for line in without_color(screen).lines() {
+        let is_word = !line.trim().contains(' ');
+        assert!(
+            line.chars().count() <= columns || is_word,
+            "{what}: {line:?} in\n{screen}"
+        );
+    }
+}
+
+#[test]
+fn the_output_of_every_command_fits_sixty_columns() {
+    let (directory, _origin) = configured();
+    let wrong = "[bindings.b]\nlistn = 1\norigin = \"http://o\"\nconnect_timeout = \"a few minutes or so\"\n";
+    fs::write(directory.path().join("wrong.toml"), wrong).unwrap();
+    let mut rows: Vec<Vec<&str>> = vec![
+        vec![],
+        vec!["version"],
+        vec!["init", "new.toml"],
+        vec!["init", "new.toml"],
+        vec!["check"],
+        vec!["check", "--probe"],
+        vec!["check", "-c", "wrong.toml"],
+        vec!["check", "-c", "nowhere.toml"],
+        vec!["run", "-c", "wrong.toml"],
+        vec!["run", "--nonsense"],
+        vec!["probe", "b"],
+        vec!["probe", "nobody"],
+        vec!["fetch", "nobody", "/"],
+        vec!["fetch", "b", "nothing at all"],
+        vec!["cert", "list", "--store", "store"],
+        vec!["mtls-certificate", "show", "--store", "store"],
+        vec![
+            "mtls-certificate",
+            "show",
+            "--store",
+            "store",
+            "--name",
+            "x",
+        ],
+        vec!["demo", "--once"],
+    ];
+    for command in [
+        "",
+        "run",
+        "demo",
+        "check",
+        "probe",
+        "fetch",
+        "init",
+        "mtls-certificate",
+        "cert",
+        "version",
+    ] {
+        let words = command.split_whitespace();
+        rows.push(words.chain(["--help"]).collect());
+    }
+    for arguments in rows {
+        let mut terminal = Terminal::start(typed(directory.path(), &arguments), 60);
+        terminal.wait();
+        let screen = terminal.screen();
+        assert_sound(&screen);
+        assert_fits(&format!("{arguments:?}"), &screen, 60);
+    }
+    let terminal = Terminal::start(typed(directory.path(), &["run"]), 60);
+    wait_for_screen(&terminal, "ready");
+    assert_fits("run", &terminal.screen(), 60);
+}

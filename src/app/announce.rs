@@ -42,7 +42,7 @@ pub fn announce(
         let origin = binding.origin.as_ref().map(ToString::to_string);
         tracing::info!(
             binding = %binding.name,
-            listen = listen.join(" "),
+            listen = (!listen.is_empty()).then(|| listen.join(" ")),
             origin,
             subject = leaf.subject,
             serial = leaf.serial,
@@ -72,16 +72,16 @@ pub fn announce(
 }
 
 /// A command line that uses the binding.
-fn try_it(binding: &Binding, own: &[&Listener], shared: Option<&Listener>) -> String {
+fn try_it(binding: &Binding, own: &[&Listener], shared: Option<&Listener>) -> Option<String> {
     match (own.first(), shared) {
-        (Some(listener), _) => listener.curl(),
+        (Some(listener), _) => Some(listener.curl()),
         (None, Some(listener)) => {
             let name = binding
                 .hosts
                 .first()
                 .map_or(binding.name.as_str(), |host| host.as_str());
-            format!("{} -H 'Host: {name}'", listener.curl())
+            Some(format!("{} -H 'Host: {name}'", listener.curl()))
         }
-        (None, None) => String::new(),
+        (None, None) => None,
     }
 }

@@ -300,7 +300,8 @@ async fn connection(
     let socket = match Socket::new(accepted) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(?peer, %error, "cannot serve a connection");
+            let peer = peer.map(tracing::field::display);
+            tracing::warn!(peer, %error, "cannot serve a connection");
             return;
         }
     };

@@ -4,7 +4,7 @@ mod failure;
 mod upload;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 
 use crate::app::{Answer, Once, OnceError};
 use crate::cli::fetch::Fetch;
+use crate::printable::Screen;
 use crate::proxy::Failed;
 
 use super::given::given;
@@ -149,6 +150,8 @@ async fn pass_on(mut body: Incoming, output: &mut Output) -> Result<(), FetchErr
 struct Output {
     name: String,
     writer: Box<dyn Write>,
+    // What a terminal would obey is escaped, unless the answer goes to a file or a program.
+    screen: Option<Screen>,
 }
 
 impl Output {
@@ -157,6 +160,7 @@ impl Output {
             return Ok(Self {
                 name: "stdout".to_owned(),
                 writer: Box::new(io::stdout()),
+                screen: io::stdout().is_terminal().then(Screen::default),
             });
         };
         let name = path.display().to_string();
@@ -164,12 +168,15 @@ impl Output {
             Ok(file) => Ok(Self {
                 name,
                 writer: Box::new(file),
+                screen: None,
             }),
             Err(error) => Err(FetchError::Write(name, error)),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        let shown = self.screen.as_mut().map(|screen| screen.show(bytes));
+        let bytes = shown.as_ref().map_or(bytes, |shown| shown.as_bytes());
         let written = self.writer.write_all(bytes);
         written
             .and_then(|()| self.writer.flush())

@@ -26,7 +26,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::app::StartError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Finding};
+use crate::log::startup;
 use crate::{printable, terminal};
 
 use given::GivenError;
@@ -74,9 +75,12 @@ fn report(error: &StartError) -> Exit {
     match error {
         StartError::Config(error) => report_config(error),
         error => {
-            eprintln!("mtlsd: {}", chain(error));
-            if let Some(help) = error.help() {
-                eprintln!("  help: {help}");
+            let finding = Finding::error(chain(error), error.help());
+            if !startup::findings(vec![finding]) {
+                eprintln!("mtlsd: {}", chain(error));
+                if let Some(help) = error.help() {
+                    eprintln!("  help: {help}");
+                }
             }
             Exit::Failure
         }
@@ -85,12 +89,16 @@ fn report(error: &StartError) -> Exit {
 
 /// Prints why there is no configuration, and says how the process ends because of it.
 fn refuse(error: &GivenError) -> Exit {
-    terminal::eprint_styled(&error.text());
+    if !startup::findings(vec![error.finding()]) {
+        terminal::eprint_styled(&error.text());
+    }
     error.exit()
 }
 
 fn report_config(error: &ConfigError) -> Exit {
-    terminal::eprint_styled(&error.render());
+    if !startup::findings(error.findings()) {
+        terminal::eprint_styled(&error.render());
+    }
     match error.may_pass() {
         true => Exit::Failure,
         false => Exit::Config,

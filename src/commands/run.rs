@@ -13,6 +13,7 @@ use super::{Exit, keylog, refuse, report, report_config, workerd};
 
 /// Serves until a signal ends it.
 pub fn run(arguments: Run) -> Exit {
+    log::startup::is_daemon();
     let draft = match draft(&arguments.source) {
         Ok(draft) => draft,
         Err(exit) => return exit,

@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal};
 use serde::Serialize;
 
 use crate::config::Finding;
+use crate::log::startup;
 use crate::{printable, terminal};
 
 use super::Exit;
@@ -100,6 +101,13 @@ struct Report {
 /// Prints what clap found wrong, or the help that was asked for; as JSON where `arguments` ask for
 /// that.
 pub fn report(error: &clap::Error, arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    if error.use_stderr() && arguments.get(1).is_some_and(|command| command == "run") {
+        startup::is_daemon();
+        if startup::findings(vec![UsageError::from(error).finding()]) {
+            return Exit::Usage;
+        }
+    }
     let json = arguments
         .into_iter()
         .take_while(|argument| argument != "--")

@@ -128,6 +128,12 @@ pub struct LogSettings {
     pub access: bool,
 }
 
+impl Default for LogSettings {
+    fn default() -> Self {
+        defaults::LOG
+    }
+}
+
 /// Severities, the least talkative first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]

@@ -1,4 +1,5 @@
-//! A diagnosis with what it is about, for a client, a log or a terminal.
+//! A diagnosis with what it is about, for a client, a log or a terminal. What peers have said is
+//! escaped here, so that it cannot pass for a line of ours wherever the report is printed.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,6 +7,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::error::{Failure, ForwardError};
+use crate::printable::escape;
 use crate::timestamp::rfc3339;
 use crate::tls::{Facts, Identity, Leaf};
 
@@ -71,8 +73,8 @@ pub struct Certificate {
 impl From<&Leaf> for Certificate {
     fn from(leaf: &Leaf) -> Self {
         Self {
-            subject: leaf.subject.clone(),
-            issuer: leaf.issuer.clone(),
+            subject: escape(&leaf.subject).into_owned(),
+            issuer: escape(&leaf.issuer).into_owned(),
             serial: leaf.serial.clone(),
             not_before: rfc3339(leaf.not_before).to_string(),
             not_after: rfc3339(leaf.not_after).to_string(),
@@ -103,16 +105,19 @@ impl Report {
         let refused = facts.map_or(&[][..], Facts::refused);
         let asked = facts.and_then(Facts::asked);
         Self {
-            detail: diagnosis.what,
+            detail: escape(&diagnosis.what).into_owned(),
             cause: diagnosis.cause,
-            next_step: diagnosis.next,
+            next_step: escape(&diagnosis.next).into_owned(),
             binding: binding.map(str::to_owned),
             origin: origin.map(|origin| format!("https://{origin}")),
             address: evidence.reached.map(|(address, _)| address),
             alert: None,
             certificate: evidence.identity.map(Identity::leaf).map(Certificate::from),
             origin_certificates: refused.iter().map(Certificate::from).collect(),
-            accepted_authorities: asked.map_or(Vec::new(), |asked| asked.authorities()),
+            accepted_authorities: asked.map_or(Vec::new(), |asked| {
+                let names = asked.authorities();
+                names.iter().map(|name| escape(name).into_owned()).collect()
+            }),
         }
     }
 

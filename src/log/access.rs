@@ -33,6 +33,8 @@ pub struct Entry<'a> {
     pub method: &'a Method,
     /// The path, without the query.
     pub path: &'a str,
+    /// The host that was asked for, where no origin says it.
+    pub host: Option<&'a str>,
     /// The status that was answered.
     pub status: u16,
     /// From the request's head to the answer's last byte.
@@ -112,6 +114,10 @@ impl Access {
         plain::string(out, entry.method.as_str());
         out.extend_from_slice(b",\"path\":");
         plain::string(out, entry.path);
+        if let Some(host) = entry.host {
+            out.extend_from_slice(b",\"host\":");
+            plain::string(out, host);
+        }
         out.extend_from_slice(b",\"status\":");
         plain::number(out, entry.status.into());
         out.extend_from_slice(b",\"duration_ms\":");
@@ -143,7 +149,10 @@ impl Access {
         let words = [
             entry.binding.unwrap_or("-"),
             entry.method.as_str(),
-            entry.path,
+            match (entry.path, entry.host) {
+                ("", Some(host)) => host,
+                (path, _) => path,
+            },
         ];
         for word in words {
             out.push(b' ');
@@ -218,6 +227,7 @@ mod tests {
             peer: None,
             method: &Method::GET,
             path: "/v1/\"x",
+            host: None,
             status: 200,
             elapsed: Duration::from_micros(1_204),
             origin: Some("api.example"),

@@ -6,10 +6,12 @@ mod format;
 mod journal;
 mod level;
 mod output;
+pub mod panics;
 mod plain;
 mod quiet;
 mod sink;
 mod sparing;
+pub mod startup;
 
 use std::io::IsTerminal;
 
@@ -40,6 +42,7 @@ pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
     let (stdout, stderr) = (rustix::stdio::stdout(), rustix::stdio::stderr());
     let turn = output::turn_of(&stdout, &stderr);
     let look = Look::of_diagnostics(settings);
+    startup::looks(look);
     let output = Output::new(stderr, turn);
     let diagnostics = Sink::start(sink::DIAGNOSTICS, output, look, &mut flusher);
     let (filter, handle) = reload::Layer::new(level::filter(settings.level));
@@ -53,21 +56,7 @@ pub fn start(settings: &LogSettings) -> (Option<Sink>, Flusher) {
         })),
         Err(error) => eprintln!("mtlsd: logging is set up already: {error}"),
     }
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let location = panic.location().map(ToString::to_string);
-        let message = panic.payload().downcast_ref::<&str>().copied();
-        // What panics on every request, or on every poll, says so once a minute.
-        if let Some(suppressed) = once_a_minute(location.as_deref().unwrap_or("-"), "panic") {
-            tracing::error!(
-                thread = thread.name(),
-                location,
-                message,
-                suppressed,
-                "panicked"
-            );
-        }
-    }));
+    panics::install_hook();
     let access = settings.access.then(|| {
         let look = Look {
             is_json: access_is_json(settings),

@@ -87,7 +87,7 @@ impl<F: Future> Future for Attributed<F> {
                 };
                 let path = this.path.as_ref().map_or("", PathAndQuery::path);
                 let host = this.host.as_ref().and_then(|host| host.to_str().ok());
-                report(binding.unwrap_or("-"), this.method, path, host);
+                report(binding, this.method, path, host);
                 resume_unwind(panic)
             }
         }
@@ -95,8 +95,8 @@ impl<F: Future> Future for Attributed<F> {
 }
 
 /// Logs that a request was lost to a panic; the hook has logged the panic itself.
-pub fn report(binding: &str, method: &Method, path: &str, host: Option<&str>) {
-    if let Some(suppressed) = log::once_a_minute(binding, "panic") {
+pub fn report(binding: Option<&str>, method: &Method, path: &str, host: Option<&str>) {
+    if let Some(suppressed) = log::once_a_minute(binding.unwrap_or_default(), "panic") {
         tracing::error!(
             binding,
             method = method.as_str(),

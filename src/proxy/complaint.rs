@@ -2,7 +2,6 @@
 //! certificate.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
@@ -54,21 +53,24 @@ pub fn count(error: &ForwardError, report: &Report, record: &Record) {
 }
 
 /// Logs a failure that somebody should look at.
-pub fn log_failure(error: &ForwardError, report: &Report, peer: Option<SocketAddr>) {
+pub fn log_failure(error: &ForwardError, report: &Report, record: &Record) {
+    let peer = record.peer.map(tracing::field::display);
+    let host = record.host.as_deref();
     let connect = matches!(error, ForwardError::Connect);
     // A head that was refused before it was parsed is in the log already.
     let malformed = matches!(error, ForwardError::BadRequest(_));
     if !error.status().is_server_error() && !connect && !malformed {
         return;
     }
-    let binding = report.binding.as_deref().unwrap_or("-");
-    let Some(unsaid) = log::once_a_minute(binding, report.cause) else {
+    let binding = record.logged_binding();
+    let Some(unsaid) = log::once_a_minute(binding.unwrap_or_default(), report.cause) else {
         return;
     };
     if connect {
         tracing::warn!(
             binding,
-            ?peer,
+            host,
+            peer,
             unsaid,
             "a client sent CONNECT: have it use http:// URLs, mtlsd adds the TLS"
         );
@@ -89,6 +91,8 @@ pub fn log_failure(error: &ForwardError, report: &Report, peer: Option<SocketAdd
         serial = certificate.map(|one| one.serial.as_str()),
         not_after = certificate.map(|one| one.not_after.as_str()),
         accepts = (!accepts.is_empty()).then_some(accepts),
+        host,
+        peer,
         error = report.detail,
         next_step = report.next_step,
         unsaid,
@@ -134,8 +138,8 @@ pub async fn look(
 }
 
 fn log_complaint(status: u16, report: &Report) {
-    let binding = report.binding.as_deref().unwrap_or("-");
-    let Some(unsaid) = log::once_a_minute(binding, report.cause) else {
+    let binding = report.binding.as_deref();
+    let Some(unsaid) = log::once_a_minute(binding.unwrap_or_default(), report.cause) else {
         return;
     };
     let certificate = report.certificate.as_ref();

@@ -158,10 +158,14 @@ impl Proxy {
         // Web pages reach TCP ports only.
         let guarded = from.local.is_some();
         let route = match self.routes.find(arrival, asked) {
-            Err(error) if guarded => {
-                return Err(guard::conceal(error, &head.headers, fields, message));
+            Ok(route) => route,
+            Err(error) => {
+                record.host = message.text.map(Into::into);
+                return Err(match guarded {
+                    true => guard::conceal(error, &head.headers, fields, message),
+                    false => error,
+                });
             }
-            found => found?,
         };
         let service = &self.services[route.binding];
         record.service = Some(Rc::clone(service));

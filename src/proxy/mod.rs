@@ -259,9 +259,13 @@ impl Proxy {
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Response<ResponseBody>> {
         async move {
-            crate::lifecycle::fault("request");
             let mut record = Record::begin(self.access.clone(), &client, from.peer, &request);
             let connected = hyper::upgrade::on(&mut request);
+            // Whatever becomes of the request: its own listener says whose it is.
+            if let Some(Entrance::Own(index)) = self.entrances.get(&from.listener) {
+                record.own = self.services.get(*index).cloned();
+            }
+            crate::lifecycle::fault("request");
             // Borrowed, because moved it would be held twice.
             let most_fields = client.terms.settings.max_header_fields;
             let (head, incoming) = request.into_parts();
@@ -309,7 +313,7 @@ impl Proxy {
                 Ok(Passed::Reply(reply)) => answer::reply(reply, record),
                 Err(error) => {
                     let report = complaint::report(&error, &record);
-                    complaint::log_failure(&error, &report, from.peer);
+                    complaint::log_failure(&error, &report, &record);
                     record.status = error.status();
                     record.error = Some(error.token());
                     complaint::count(&error, &report, &record);

@@ -28,14 +28,17 @@ pub struct Record {
     // Whether something else says when the request is over.
     handed_over: bool,
     began: Instant,
-    peer: Option<SocketAddr>,
+    pub peer: Option<SocketAddr>,
     method: Method,
-    // Kept for the access line only.
     path: Option<PathAndQuery>,
+    /// The host that was asked for, where no origin says it.
+    pub host: Option<Box<str>>,
     pub version: Version,
     pub grpc: bool,
     pub prefers_json: bool,
     pub service: Option<Rc<Service>>,
+    /// The binding whose own listener it came by. Clients are not told.
+    pub own: Option<Rc<Service>>,
     pub target: Option<Arc<Authority>>,
     pub trace: Trace,
     pub status: StatusCode,
@@ -63,7 +66,11 @@ impl Record {
     ) -> Self {
         let path = request.uri().path_and_query();
         Self {
-            path: path.filter(|_| access.is_some()).cloned(),
+            path: path.cloned(),
+            host: match *request.method() {
+                Method::CONNECT => request.uri().authority().map(|host| host.as_str().into()),
+                _ => None,
+            },
             access,
             activity: Arc::clone(&client.activity),
             handed_over: false,
@@ -74,6 +81,7 @@ impl Record {
             grpc: head::is_grpc(request.headers()),
             prefers_json: head::prefers_json(request.headers()),
             service: None,
+            own: None,
             target: None,
             trace: Trace::default(),
             // What a client that went away before the answer would have seen (nginx's number).
@@ -110,6 +118,12 @@ impl Record {
         self.service.as_ref().map(|service| service.name.as_str())
     }
 
+    /// The name of the binding for the log, also where the request is not let through to it.
+    pub fn logged_binding(&self) -> Option<&str> {
+        let own = self.own.as_ref().map(|service| service.name.as_str());
+        self.binding().or(own)
+    }
+
     /// `host:port` of the origin, once it is known.
     pub fn origin(&self) -> Option<&str> {
         self.target.as_ref().map(|target| target.as_str())
@@ -123,13 +137,13 @@ impl Record {
     /// Logs that the response was lost to a panic.
     pub fn log_panic(&self) {
         let path = self.path.as_ref().map_or("", PathAndQuery::path);
-        attributed::report(self.binding().unwrap_or("-"), &self.method, path, None);
+        attributed::report(self.logged_binding(), &self.method, path, None);
     }
 
     /// Says that an answer broke off, which its client sees as an error and nothing more.
     pub fn log_break(&self, kind: &'static str, why: &dyn std::error::Error) {
-        let binding = self.binding().unwrap_or("-");
-        let Some(unsaid) = log::once_a_minute(binding, kind) else {
+        let binding = self.logged_binding();
+        let Some(unsaid) = log::once_a_minute(binding.unwrap_or_default(), kind) else {
             return;
         };
         let address = self.trace.upstream.get();
@@ -158,10 +172,11 @@ impl Drop for Record {
         }
         if let Some(access) = &self.access {
             access.record(&Entry {
-                binding: self.binding(),
+                binding: self.logged_binding(),
                 peer: self.peer,
                 method: &self.method,
                 path: self.path.as_ref().map_or("", PathAndQuery::path),
+                host: self.host.as_deref(),
                 status: self.status.as_u16(),
                 elapsed: now - self.began,
                 origin: self.origin(),

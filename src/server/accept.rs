@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{SockFilter, SockRef};
 
-use crate::log::Sparing;
+use crate::log::{self, Sparing};
 
 use super::admission::{Admission, Full, Seat};
 use super::listener::Listener;
@@ -130,7 +130,11 @@ impl Acceptor {
                 if let Err(error) = accept_all(listener, |accepted| hand.pass(door, accepted)) {
                     // Out of descriptors, mostly: waiting lets some be closed; trying again at
                     // once would spin, because the connection is still there.
-                    tracing::warn!(%listener, %error, "cannot accept");
+                    if let Some(suppressed) =
+                        log::once_a_minute(&listener.to_string(), "cannot accept")
+                    {
+                        tracing::warn!(%listener, %error, suppressed, "cannot accept");
+                    }
                     std::thread::sleep(PAUSE);
                 }
             }

@@ -7,6 +7,8 @@ use x509_parser::der_parser::asn1_rs::{Any, Tag};
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Name};
 
+use crate::printable::escape;
+
 /// Returns a form of `name` that is equal for names that RFC 5280 section 7.1 calls equal: case,
 /// runs of spaces and the string type do not count.
 pub fn canonical(name: &X509Name<'_>) -> Vec<u8> {
@@ -93,22 +95,12 @@ pub fn display(name: &X509Name<'_>) -> String {
 /// Returns `text` without what could break a line of a log or drive a terminal, and not longer
 /// than anybody reads.
 pub fn printable(text: &str) -> String {
-    let mut printable = String::new();
-    for (at, character) in text.chars().enumerate() {
-        if at == LONGEST {
-            printable.push('…');
-            break;
-        }
-        match character {
-            // Control characters, and those that change the direction of text.
-            character if character.is_control() => printable.extend(character.escape_default()),
-            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                printable.extend(character.escape_unicode());
-            }
-            character => printable.push(character),
-        }
+    let cut = text.char_indices().nth(LONGEST).map(|(at, _)| at);
+    let shown = escape(&text[..cut.unwrap_or(text.len())]);
+    match cut {
+        Some(_) => format!("{shown}…"),
+        None => shown.into_owned(),
     }
-    printable
 }
 
 /// Returns `bytes` in upper-case hexadecimal, as openssl prints serial numbers, cut where a number
