@@ -778,6 +778,7 @@ fn overrides_come_before_the_file() {
         expose: true,
         level: Some(LogLevel::Debug),
         format: Some(LogFormat::Json),
+        admin: None,
     };
     for _ in 0..2 {
         let config = given.read().unwrap().finish().unwrap();
