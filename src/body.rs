@@ -185,7 +185,7 @@ impl Upload {
         }
     }
 
-    /// Keeps what is read from here on, up to [`MOST_KEPT`] bytes, so that it can be sent again.
+    /// Keeps what is read from here on, up to `MOST_KEPT` bytes, so that it can be sent again.
     pub fn keep(&self) {
         if let Self::Streamed(streamed, _) = self
             && !streamed.touched.get()
