@@ -7,6 +7,7 @@ use toml::de::DeTable;
 
 use super::grant::{self, Grant, Stored};
 use super::mistake::{Mistake, Place};
+use super::origin::{idn, verifiable};
 use super::read::{exposure, listen_value};
 use super::roots::Roots;
 use super::section::{Found, Section};
@@ -81,8 +82,10 @@ pub fn binding(
     let server_name = section.parse("server_name", |text| {
         AuthorityRef::parse(text)
             .filter(|name| name.port().is_none())
-            .map(|name| name.host().into())
-            .ok_or_else(|| format!("`{text}` is not a host name (without a port)"))
+            .ok_or_else(|| {
+                idn(text).unwrap_or_else(|| format!("`{text}` is not a host name (without a port)"))
+            })
+            .and_then(|name| verifiable(name.host()).map(|()| name.host().into()))
     });
     if let Some(server_name) = server_name.as_ref().filter(|_| !has_origin) {
         section.mistake(

@@ -13,6 +13,7 @@ mod find;
 mod finding;
 mod flags;
 mod grant;
+mod idn;
 pub mod keys;
 mod listen;
 mod mistake;

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls_pki_types::ServerName;
+
 use super::authority::{
     Authority, AuthorityRef, HTTPS, is_host_name, parse_origin_port, strip_suffix_ignoring_case,
 };
+use super::idn::to_ascii;
 use super::listen::no_port;
 
 /// The https origin that origin-form requests go to, with an optional base path.
@@ -50,6 +53,7 @@ impl Origin {
         let Some(authority) = Authority::parse(authority) else {
             return Err(no_authority(authority));
         };
+        verifiable(authority.host())?;
         let plain = |b: u8| {
             b.is_ascii_graphic()
                 && !matches!(
@@ -91,7 +95,28 @@ pub(super) fn no_authority(text: &str) -> String {
         _ if text.contains('*') => {
             format!("`{text}` is not one host; wildcards belong into `allow`")
         }
-        _ => format!("`{text}` is not host[:port]"),
+        _ => match idn(text) {
+            Some(hint) => hint,
+            None => format!("`{text}` is not host[:port]"),
+        },
+    }
+}
+
+/// Returns what to write in place of a host with letters beyond ASCII.
+pub(super) fn idn(text: &str) -> Option<String> {
+    to_ascii(text).map(|ascii| {
+        format!("`{text}` has letters beyond ASCII: write it as DNS has it, \"{ascii}\"")
+    })
+}
+
+/// Returns an error for a host that no certificate can be for. Such a host would only be rejected
+/// once a request is sent to it.
+pub(super) fn verifiable(host: &str) -> Result<(), String> {
+    match ServerName::try_from(host) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!(
+            "`{host}` is not a host name: a label must not begin or end with a hyphen, and the last one must not be a number"
+        )),
     }
 }
 
@@ -154,7 +179,10 @@ impl Allowed {
             return Err("a wildcard is `*.` in front of a domain".to_owned());
         }
         match Authority::parse(text) {
-            Some(authority) => Ok(Self::Exact(Arc::new(authority))),
+            Some(authority) => {
+                verifiable(authority.host())?;
+                Ok(Self::Exact(Arc::new(authority)))
+            }
             None => Err(no_authority(text)),
         }
     }
@@ -190,6 +218,52 @@ impl fmt::Display for Domain {
         match self.port {
             HTTPS => write!(f, "*{}", self.suffix),
             port => write!(f, "*{}:{port}", self.suffix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod name_tests {
+    use super::{Allowed, Origin};
+    use crate::config::SubjectName;
+
+    #[test]
+    fn hosts_that_no_certificate_can_be_for_are_rejected_at_once() {
+        for host in [
+            "-a.example",
+            "a-.example",
+            "a.-b",
+            "1.2.3",
+            "a.1",
+            "256.1.1.1",
+        ] {
+            assert!(Origin::parse(&format!("https://{host}")).is_err(), "{host}");
+            assert!(Allowed::parse(host).is_err(), "{host}");
+            assert!(SubjectName::parse(host).is_err(), "{host}");
+        }
+        for host in [
+            "a-b.example",
+            "my_cert",
+            "a.example.",
+            "1a.2b",
+            "127.0.0.1",
+            "[::1]",
+        ] {
+            assert!(Origin::parse(&format!("https://{host}")).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn hosts_beyond_ascii_are_answered_with_what_to_write() {
+        let wanted = "xn--bcher-kva.example";
+        let errors = [
+            Origin::parse("https://bücher.example/v1").unwrap_err(),
+            Origin::parse("https://Bücher.example:8443").unwrap_err(),
+            Allowed::parse("bücher.example").unwrap_err(),
+            SubjectName::parse("bücher.example").unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.contains(wanted), "{error}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
 use super::AuthorityRef;
+use super::origin::{idn, verifiable};
 
 /// What is demanded of TLS with an origin.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,7 +119,15 @@ impl SubjectName {
             .filter(|name| name.port().is_none())
             .map(|name| Self::Dns(name.host().into()))
             .ok_or_else(|| {
-                format!("`{text}` is not a host name, an address or a URI such as \"spiffe://a/b\"")
+                idn(text).unwrap_or_else(|| {
+                    format!(
+                        "`{text}` is not a host name, an address or a URI such as \"spiffe://a/b\""
+                    )
+                })
+            })
+            .and_then(|name| match &name {
+                Self::Dns(host) => verifiable(host).map(|()| name),
+                _ => Ok(name),
             })
     }
 }
