@@ -109,11 +109,12 @@ impl Verifier {
                 .map(|_| ())
         };
         let mut result = build(&self.anchors.roots.roots);
-        if matches!(result, Err(webpki::Error::UnknownIssuer)) {
+        if result.is_err() {
             let chain: Vec<_> = std::iter::once(leaf).chain(others).collect();
-            let respelled = self.anchors.respelled(&chain);
-            if !respelled.is_empty() {
-                result = build(&respelled);
+            let mut anchors = self.anchors.respelled(&chain);
+            if !anchors.is_empty() {
+                anchors.extend(self.anchors.roots.roots.iter().cloned());
+                result = build(&anchors);
             }
         }
         result.map_err(|error| match (&error, reason.take()) {
