@@ -6,7 +6,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use humantime::format_rfc3339_seconds;
 use tokio::sync::oneshot;
 
 use crate::lifecycle::{fault, wall_clock};
@@ -14,6 +13,7 @@ use crate::reload::{
     CONFIGURATION, Due, Finished, Found, Loaders, Outcome, Panicked, Reloader, Subject,
 };
 use crate::systemd;
+use crate::timestamp::rfc3339;
 use crate::watch::{Change, Concerned, Trail, Watcher};
 
 use super::candidate::{Candidate, Reason, follow};
@@ -285,7 +285,7 @@ impl Reloading {
                     generation = generation.number(),
                     subject = leaf.subject,
                     serial = leaf.serial,
-                    not_after = %format_rfc3339_seconds(leaf.not_after),
+                    not_after = %rfc3339(leaf.not_after),
                     "published"
                 );
             }
@@ -432,9 +432,9 @@ fn log_rejection(reloader: &Reloader, help: Option<&str>) {
     tracing::error!(
         binding = %reloader.name(),
         generation = reloader.current().number(),
-        last_success = %format_rfc3339_seconds(reloader.last_success()),
+        last_success = %rfc3339(reloader.last_success()),
         attempts = rejection.attempts,
-        retry_at = rejection.retry_at.map(|at| tracing::field::display(format_rfc3339_seconds(at))),
+        retry_at = rejection.retry_at.map(|at| tracing::field::display(rfc3339(at))),
         error = rejection.reason,
         help,
         "certificate reload failed; keeping the current certificate"
