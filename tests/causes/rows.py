@@ -107,7 +107,7 @@ def rows(directory, running):
             tls_peer(answer_and(page(200, "0123456789")[:-5], lambda secured: secured.unwrap())),
             "http_response_incomplete", "the response broke off", request="CUT", probe="well"),
         Row("not HTTP", tls_peer(answer(b"\0\1\2 hello\r\n\r\n")), "malformed_response",
-            "the origin's response is malformed", "http_protocol_error"),
+            "the origin's response is malformed", "http_protocol_error", probe="not_http"),
     ]
     not_tls = [
         Row("plain HTTP", nginx["plain"], "plain_http", "speaks plain HTTP, not TLS", TLS),
