@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::frames::{self, FrameOrigin};
 use crate::support::{
-    Answer, Ca, Client, Daemon, Http2Origin, Origin, Relay, Then, get, get_http2, post_http2, send,
-    wait_for,
+    Answer, Ca, Client, Daemon, Http2Origin, OnDrop, Origin, Relay, Then, get, get_http2,
+    post_http2, send, wait_for,
 };
 
 fn daemon(ca: &Ca, table: &str) -> Daemon {
@@ -213,7 +213,7 @@ fn a_busy_origin_leaves_its_siblings_their_turn() {
         let version = if http2 { "http2" } else { "http1" };
         let table = format!(
             "allow = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]\nprotocol = \"{version}\"\n\
-             max_connections = {connections}\nconnect_timeout = \"4s\"",
+             max_connections = {connections}\nconnect_timeout = \"8s\"",
             busy.port(),
             sibling.port()
         );
@@ -222,6 +222,8 @@ fn a_busy_origin_leaves_its_siblings_their_turn() {
         let done = AtomicBool::new(false);
         let served = AtomicUsize::new(0);
         std::thread::scope(|scope| {
+            // Also where an assertion fails.
+            let _done = OnDrop(|| done.store(true, Relaxed));
             for _ in 0..4 {
                 scope.spawn(|| {
                     while !done.load(Relaxed) {
@@ -245,7 +247,6 @@ fn a_busy_origin_leaves_its_siblings_their_turn() {
                     "{version}, {connections}: {waited:?}"
                 );
             }
-            done.store(true, Relaxed);
         });
     }
 }
