@@ -123,7 +123,21 @@ fn distrusted(distrust: &Distrust, evidence: Evidence<'_>) -> Diagnosis {
         );
     }
     let what = ForwardError::Certificate(distrust.clone()).to_string();
-    let next = distrust.help();
+    let mut next = distrust.help();
+    let is_about_cas = matches!(
+        distrust,
+        Distrust::UnknownIssuer(_)
+            | Distrust::SelfSigned(_)
+            | Distrust::Incomplete(_)
+            | Distrust::BadSignature
+    );
+    let implied_ca = evidence.identity.and_then(Identity::implied_ca);
+    if let Some(path) = implied_ca.filter(|_| is_about_cas) {
+        next = format!(
+            "the trusted CAs are those in {}, because it is in `certificate_dir`; if these issue client certificates only, set `ca = \"system\"`; {next}",
+            path.display()
+        );
+    }
     let next = match evidence.reached {
         Some((address, _)) => next.replace("HOST:PORT", &address.to_string()),
         None => next,

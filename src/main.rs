@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use mtlsd::cli::{Cli, Command};
 use mtlsd::commands::{certificate, check, demo, fetch, init, probe, run, usage, version, welcome};
 use mtlsd::commands::{healthcheck, reload, status};
-use mtlsd::terminal;
+use mtlsd::{sys, terminal};
 
 fn main() -> ExitCode {
+    sys::forbid_core_dumps();
     terminal::start();
     let cli = match Cli::parse_from(env::args_os()) {
         Ok(cli) => cli,

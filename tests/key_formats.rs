@@ -134,7 +134,13 @@ fn readable() -> Vec<(String, String)> {
         ("kubernetes", "certificate_dir = \"kubernetes\""),
         ("spiffe", "certificate_dir = \"spiffe\""),
         ("certbot", "certificate_dir = \"certbot\""),
-        ("credential", "certificate = \"credential:pair\""),
+        (
+            "credential",
+            "certificate = \"credential:pair\"\nca = \"credential:origin-ca\"",
+        ),
+        ("acme-sh", "certificate_dir = \"acme-sh\""),
+        ("lego", "certificate_dir = \"lego\""),
+        ("autocert", "certificate_dir = \"autocert\""),
     ] {
         rows.push((name.to_owned(), lines.to_owned()));
     }
@@ -193,12 +199,19 @@ fn prepare(directory: &Path, origin_ca: &Ca) {
         ("kubernetes", ["tls.crt", "tls.key", "ca.crt"]),
         ("spiffe", ["svid.pem", "svid_key.pem", "svid_bundle.pem"]),
         ("certbot", ["fullchain.pem", "privkey.pem", "chain.pem"]),
+        ("acme-sh", ["fullchain.cer", "a.example.key", "ca.cer"]),
+        (
+            "lego",
+            ["a.example.crt", "a.example.key", "a.example.issuer.crt"],
+        ),
+        ("autocert", ["site.crt", "site.key", "root.crt"]),
     ] {
         write(&format!("{layout}/{}", names[0]), certificate.clone());
         write(&format!("{layout}/{}", names[1]), key.clone());
         write(&format!("{layout}/{}", names[2]), origin_ca.pem.clone());
     }
     write("credentials/pair", pair);
+    write("credentials/origin-ca", origin_ca.pem.clone());
 }
 
 /// Text in forms that are not read.

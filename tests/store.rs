@@ -191,7 +191,7 @@ fn every_failure_has_an_exit_code_and_a_cure() {
         (
             "mtls-certificate upload --cert cert.pem --key key.pem --name -----BEGIN",
             2,
-            "error: ",
+            "mtlsd: an argument contains a key or a certificate, and is not shown",
         ),
         (
             "cert upload certificate-authority --ca-cert key.pem",

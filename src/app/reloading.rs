@@ -14,6 +14,7 @@ use crate::reload::{
 };
 use crate::systemd;
 use crate::timestamp::rfc3339;
+use crate::tls::Remark;
 use crate::watch::{Change, Concerned, Trail, Watcher};
 
 use super::candidate::{Candidate, Reason, follow};
@@ -446,7 +447,11 @@ pub fn remark(reloader: &mut Reloader) {
     let now = wall_clock();
     let binding = reloader.name().clone();
     for remark in reloader.new_remarks(now) {
-        tracing::warn!(%binding, %remark, "about the certificate");
+        match remark {
+            // A secret of type kubernetes.io/tls usually has no ca.crt.
+            Remark::SystemCas(_) => tracing::info!(%binding, %remark, "about the certificate"),
+            _ => tracing::warn!(%binding, %remark, "about the certificate"),
+        }
     }
     if let Some(error) = reloader.complaint(now) {
         tracing::error!(

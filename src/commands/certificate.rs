@@ -14,7 +14,8 @@ use crate::cli::store::{
     Cert, CertReplace, CertUpload, Delete, List, MtlsCertificate, Replace, Show, StoreFlag, Target,
     Upload, UploadAuthority,
 };
-use crate::config::{Binding, CertificateId, ConfigError, Draft, Given, Source, StorePath, Trust};
+use crate::config::secret;
+use crate::config::{Binding, CertificateId, ConfigError, Draft, Given, Source, StorePath};
 use crate::store::{CertificateName, Entry, Kind, Store, StoreError, Which};
 use crate::tls::{LoadError, Material};
 
@@ -52,7 +53,7 @@ enum CommandError {
     Neither,
     #[error("--name: {0}")]
     Name(String),
-    #[error("Could not read file: {}", path.display())]
+    #[error("Could not read file: {}", secret::shown_path(path))]
     Unreadable { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Material(#[from] LoadError),
@@ -215,8 +216,7 @@ fn refuse_used(entry: &Entry, config: &Path, store: &StorePath) -> Result<(), Co
         .and_then(Draft::finish)
         .map_err(CommandError::Config)?;
     let uses = |binding: &&Binding| {
-        let bundle =
-            matches!(&binding.trust, Trust::Bundle(path) if *path == store.file(&entry.id));
+        let bundle = binding.trust.file() == Some(&store.file(&entry.id));
         bundle || binding.source.certificate == store.file(&entry.id)
     };
     match configuration.bindings.iter().find(uses) {

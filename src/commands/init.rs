@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::access::{self, Use};
@@ -42,7 +43,12 @@ pub fn init(arguments: &Init) -> Exit {
 }
 
 fn write(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        // Whoever can write to it decides where certificates are presented.
+        .mode(0o644)
+        .open(path)?;
     file.write_all(STARTER.as_bytes())
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 
 use serde::Serialize;
 
-use crate::config::Finding;
+use crate::config::{Finding, secret};
 use crate::log::startup;
 use crate::{printable, terminal};
 
@@ -23,15 +23,15 @@ impl UsageError {
     /// `message` says what is wrong, `help` what to do.
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
-            help: Some(help.into()),
+            message: concealed(message.into()),
+            help: Some(concealed(help.into())),
         }
     }
 
     /// An error whose message says it all.
     pub fn bare(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: concealed(message.into()),
             help: None,
         }
     }
@@ -62,6 +62,12 @@ impl std::error::Error for UsageError {}
 impl From<&clap::Error> for UsageError {
     fn from(error: &clap::Error) -> Self {
         let text = error.render().to_string();
+        if secret::has_key(&text) {
+            return Self::new(
+                "an argument contains a key or a certificate, and is not shown",
+                "options take the path of a file, not its content",
+            );
+        }
         let mut message = Vec::new();
         let mut help = Vec::new();
         for line in text.lines() {
@@ -79,6 +85,14 @@ impl From<&clap::Error> for UsageError {
             message: message.join(" "),
             help: (!help.is_empty()).then(|| help.join("; ")),
         }
+    }
+}
+
+/// The text, unless a key is in it.
+fn concealed(text: String) -> String {
+    match secret::is_in(&text) {
+        true => format!("a value is not valid {}", secret::HIDDEN),
+        false => text,
     }
 }
 
@@ -118,6 +132,11 @@ pub fn report(error: &clap::Error, arguments: impl IntoIterator<Item = OsString>
             findings: vec![UsageError::from(error).finding()],
         };
         super::print_json(&report);
+        return Exit::Usage;
+    }
+    // `--key "$(cat client.key)"`: clap quotes the argument that it does not understand.
+    if error.use_stderr() && secret::has_key(&error.render().to_string()) {
+        eprintln!("mtlsd: {}", UsageError::from(error));
         return Exit::Usage;
     }
     // A reader that has gone away misses nothing.

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::grant::{self, Grant, Stored};
+use super::layout::Layout;
 use super::mistake::{Mistake, Place};
 use super::origin::{idn, verifiable};
 use super::read::{exposure, listen_value};
 use super::roots::Roots;
+use super::secret;
 use super::section::{Found, Section};
 use super::settings::Settings;
 use super::{
@@ -168,7 +170,7 @@ fn whole(
 ) -> Binding {
     let (trust, ca) = match (&settings.ca, identity.ca) {
         (Some(ca), _) => (ca.value.clone(), ca.place.clone()),
-        (None, Some(bundle)) => (Trust::Bundle(bundle), identity.certificate.clone()),
+        (None, Some(trust)) => (trust, identity.certificate.clone()),
         (None, None) => (Trust::System, Place::default()),
     };
     let crl = settings.crl.as_ref().map(|found| found.place.clone());
@@ -210,7 +212,7 @@ struct Identity {
     certificate: Place,
     key: Place,
     password: Place,
-    ca: Option<PathBuf>,
+    ca: Option<Trust>,
     stored: Option<CertificateId>,
 }
 
@@ -273,7 +275,17 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
             })
         }
         (None, _, Some(folder)) => {
-            let layout = Layout::of(&folder.value);
+            let layout = match Layout::of(&folder.value) {
+                Ok(layout) => layout,
+                Err(message) => {
+                    let mistake =
+                        Mistake::new(folder.place, format!("`certificate_dir`: {message}"));
+                    section.mistake(mistake.help(
+                        "set `certificate` and `key` to the files in it, in place of `certificate_dir`",
+                    ));
+                    return None;
+                }
+            };
             Some(Identity {
                 source: Source {
                     certificate: folder.value.join(layout.certificate),
@@ -283,7 +295,7 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
                 certificate: folder.place.clone(),
                 key: folder.place,
                 password: password_place,
-                ca: layout.ca.map(|name| folder.value.join(name)),
+                ca: layout.ca,
                 stored: None,
             })
         }
@@ -308,6 +320,7 @@ fn identity(section: &mut Section<'_, '_>, binding: &Place, directory: &Path) ->
 pub fn file(text: &str, directory: &Path) -> Result<PathBuf, String> {
     match text {
         "" => Err("a path is not empty".to_owned()),
+        _ if secret::is_secret(text) => Err(format!("expected a path {}", secret::HIDDEN)),
         _ => match text.strip_prefix("credential:") {
             Some(name) => credential(name, std::env::var_os("CREDENTIALS_DIRECTORY")),
             None => Ok(directory.join(text)),
@@ -327,44 +340,6 @@ fn credential(name: &str, directory: Option<OsString>) -> Result<PathBuf, String
     })?;
     Ok(Path::new(&directory).join(name))
 }
-
-/// What the files of a directory are called.
-struct Layout {
-    certificate: &'static str,
-    key: &'static str,
-    ca: Option<&'static str>,
-}
-
-impl Layout {
-    /// The first that the directory has a certificate of; Kubernetes' when there is none yet.
-    fn of(directory: &Path) -> &'static Self {
-        LAYOUTS
-            .iter()
-            .find(|layout| directory.join(layout.certificate).exists())
-            .unwrap_or(&LAYOUTS[0])
-    }
-}
-
-const LAYOUTS: &[Layout] = &[
-    // Kubernetes' secrets of type kubernetes.io/tls, cert-manager, and its CSI driver.
-    Layout {
-        certificate: "tls.crt",
-        key: "tls.key",
-        ca: Some("ca.crt"),
-    },
-    // SPIFFE helper.
-    Layout {
-        certificate: "svid.pem",
-        key: "svid_key.pem",
-        ca: Some("svid_bundle.pem"),
-    },
-    // certbot, whose chain.pem is about this certificate and not about the origin's.
-    Layout {
-        certificate: "fullchain.pem",
-        key: "privkey.pem",
-        ca: None,
-    },
-];
 
 #[cfg(test)]
 mod tests {

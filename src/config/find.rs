@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::secret::shown_path;
+
 /// The places that are looked at when none is named, in this order.
 const PLACES: [&str; 2] = ["./mtlsd.toml", "/etc/mtlsd/mtlsd.toml"];
 
@@ -16,7 +18,7 @@ pub enum FindError {
     )]
     Nowhere,
     /// Named, but not there.
-    #[error("there is no configuration at {}; `mtlsd init {}` writes one to start from", .0.display(), .0.display())]
+    #[error("there is no configuration at {}; `mtlsd init {}` writes one to start from", shown_path(.0), shown_path(.0))]
     Missing(PathBuf),
 }
 

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::Place;
-use super::wrangler;
+use super::{secret, wrangler};
 
 /// One thing that is wrong or noteworthy. Its serialized form is an interface; what is not known
 /// is null.
@@ -76,7 +76,7 @@ impl SourceText {
         let position = at.map(|at| position(&self.text, at));
         Finding {
             severity,
-            file: self.path.as_ref().map(|path| path.display().to_string()),
+            file: self.path.as_deref().map(secret::shown_path),
             line: position.map(|(line, _)| line),
             column: position.map(|(_, column)| column),
             key: at.and_then(|at| self.key_at(at)),
@@ -132,7 +132,7 @@ fn descend(table: &DeTable<'_>, at: usize, keys: &mut Vec<String>) {
 }
 
 /// Line and column of a byte, both from 1.
-fn position(text: &str, at: usize) -> (usize, usize) {
+pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);

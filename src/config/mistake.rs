@@ -5,14 +5,15 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::printable;
 use crate::terminal;
 
 use crate::access::{self, Use};
 
-use super::finding::{Finding, Severity, SourceText};
+use super::finding::{self, Finding, Severity, SourceText};
+use super::secret;
 
 /// Where in the file something stands, in bytes; nowhere when it came from the command line.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -38,6 +39,7 @@ pub struct Mistake {
     help: Option<String>,
     earlier: Option<(Place, String)>,
     waits: bool,
+    concealed: bool,
 }
 
 impl Mistake {
@@ -49,7 +51,14 @@ impl Mistake {
             help: None,
             earlier: None,
             waits: false,
+            concealed: false,
         }
+    }
+
+    /// Keeps the lines of the file out of the report: they contain a key or a password.
+    pub fn concealed(mut self) -> Self {
+        self.concealed = true;
+        self
     }
 
     /// Adds what was probably meant, or what to do.
@@ -72,16 +81,55 @@ impl Mistake {
     }
 }
 
+impl Mistake {
+    /// Takes out what `text`, the content of the file, must not say in public.
+    fn redact(&mut self, text: &str) {
+        let is_ours = text.is_empty() || secret::has_known_key(text);
+        let has_key = secret::has_key(text);
+        let is_secret =
+            |message: &str| secret::is_in(message) || has_key && secret::quotes(message, text);
+        if !is_ours {
+            self.earlier = None;
+            let help = self.help.as_deref().unwrap_or_default();
+            if !secret::shares(&self.message, text) && !secret::shares(help, text) {
+                return;
+            }
+            *self = Self::new(
+                self.place.clone(),
+                "this is not a configuration of mtlsd: it has none of its keys",
+            )
+            .help("`mtlsd init` writes a configuration to start from");
+            return;
+        }
+        if is_secret(&self.message) {
+            self.message = format!("a value is not valid {}", secret::HIDDEN);
+        }
+        self.help = self.help.take().filter(|help| !is_secret(help));
+        self.earlier = self.earlier.take().filter(|(_, label)| !is_secret(label));
+    }
+}
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug)]
 pub struct ConfigError {
     path: Option<PathBuf>,
     text: String,
     mistakes: Vec<Mistake>,
+    // Whether lines of the file may be shown.
+    is_quotable: bool,
 }
 
 impl ConfigError {
     pub(super) fn new(path: Option<PathBuf>, text: String, mut mistakes: Vec<Mistake>) -> Self {
+        let is_quotable =
+            secret::is_quotable(&text) && !mistakes.iter().any(|mistake| mistake.concealed);
+        if !text.is_empty() && !secret::has_known_key(&text) {
+            // A key, a password or a token, or a configuration of another program.
+            mistakes.truncate(1);
+        }
+        for mistake in &mut mistakes {
+            mistake.redact(&text);
+        }
         // In the order of the file; what stands nowhere comes last.
         mistakes.sort_by_key(|mistake| {
             mistake
@@ -94,12 +142,13 @@ impl ConfigError {
             path,
             text,
             mistakes,
+            is_quotable,
         }
     }
 
     /// The configuration could not even be read.
     pub fn unreadable(path: PathBuf, error: &io::Error) -> Self {
-        let message = format!("cannot read {}: {error}", path.display());
+        let message = format!("cannot read {}: {error}", secret::shown_path(&path));
         let mut mistake = Mistake::new(Place::default(), message);
         mistake.help = access::help(&path, Use::Read, error);
         mistake.waits = error.kind() == io::ErrorKind::PermissionDenied;
@@ -124,7 +173,11 @@ impl ConfigError {
         };
         let finding = |mistake: &Mistake| {
             let (message, help) = (mistake.message.as_str(), mistake.help.clone());
-            source.finding(Severity::Error, &mistake.place, message, help)
+            let finding = source.finding(Severity::Error, &mistake.place, message, help);
+            Finding {
+                key: finding.key.filter(|_| self.is_quotable),
+                ..finding
+            }
         };
         self.mistakes.iter().map(finding).collect()
     }
@@ -138,6 +191,26 @@ impl ConfigError {
             false => Renderer::plain(),
         };
         self.render_with(&renderer, terminal::width(&stderr))
+    }
+
+    /// Whether the lines of a mistake may be shown.
+    fn may_show(&self, mistake: &Mistake) -> bool {
+        let places = [
+            Some(&mistake.place),
+            mistake.earlier.as_ref().map(|(place, _)| place),
+        ];
+        let lines = places.into_iter().flatten().filter_map(|place| {
+            let span = place.0.clone()?;
+            let start = self
+                .text
+                .get(..span.start)?
+                .rfind('\n')
+                .map_or(0, |at| at + 1);
+            let rest = self.text.get(span.end..)?;
+            let end = span.end + rest.find('\n').unwrap_or(rest.len());
+            self.text.get(start..end)
+        });
+        self.is_quotable && !lines.flat_map(str::lines).any(secret::is_secret_line)
     }
 
     fn render_with(&self, renderer: &Renderer, width: Option<usize>) -> String {
@@ -155,20 +228,28 @@ impl ConfigError {
                 None => text,
             }
         };
-        let path = self.path.as_ref().map(|path| path.display().to_string());
+        let path = self.path.as_deref().map(secret::shown_path);
         let mut out = String::new();
         for mistake in &self.mistakes {
             let message = fit(&mistake.message, "error: ".len());
             let mut group = Group::with_title(Level::ERROR.primary_title(message));
             if let (Some(span), Some(path)) = (&mistake.place.0, &path) {
-                let mut snippet = Snippet::source(&self.text)
-                    .path(path)
-                    .annotation(AnnotationKind::Primary.span(span.clone()));
-                if let Some((Place(Some(span)), label)) = &mistake.earlier {
-                    snippet =
-                        snippet.annotation(AnnotationKind::Context.span(span.clone()).label(label));
-                }
-                group = group.element(snippet);
+                group = match self.may_show(mistake) {
+                    true => {
+                        let mut snippet = Snippet::source(&self.text)
+                            .path(path)
+                            .annotation(AnnotationKind::Primary.span(span.clone()));
+                        if let Some((Place(Some(span)), label)) = &mistake.earlier {
+                            let context = AnnotationKind::Context.span(span.clone());
+                            snippet = snippet.annotation(context.label(label));
+                        }
+                        group.element(snippet)
+                    }
+                    false => {
+                        let (line, column) = finding::position(&self.text, span.start);
+                        group.element(Origin::path(path).line(line).char_column(column))
+                    }
+                };
             }
             if let Some(help) = &mistake.help {
                 let digits = self.text.lines().count().to_string().len();

@@ -15,6 +15,7 @@ mod flags;
 mod grant;
 mod idn;
 pub mod keys;
+mod layout;
 mod listen;
 mod mistake;
 mod name;
@@ -22,6 +23,7 @@ mod origin;
 mod overrides;
 mod read;
 mod roots;
+pub mod secret;
 mod section;
 mod settings;
 mod stored;
@@ -31,7 +33,7 @@ mod web_origin;
 mod wrangler;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -232,6 +234,19 @@ pub enum Trust {
     Mozilla,
     /// A PEM bundle.
     Bundle(PathBuf),
+    /// The `ca.crt` of a `certificate_dir`, and the certificate authorities of this machine where
+    /// there is none.
+    BundleOrSystem(PathBuf),
+}
+
+impl Trust {
+    /// The file that decides, where it is a file.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Bundle(path) | Self::BundleOrSystem(path) => Some(path),
+            Self::System | Self::Mozilla => None,
+        }
+    }
 }
 
 /// An address to dial in place of the origin's.

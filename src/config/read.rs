@@ -13,6 +13,7 @@ use super::grant::{Grant, grants, nothing_more};
 use super::mistake::{ConfigError, Mistake, Place};
 use super::overrides::{FORMATS, LEVELS, Overrides};
 use super::roots::{Given, Roots, Texts};
+use super::secret;
 use super::section::{Found, Section, count, described, string};
 use super::settings::{Settings, defaults_table, header_fields, value_or};
 use super::{
@@ -64,7 +65,7 @@ impl Draft {
             expose: given.overrides.expose,
         };
         let mut mistakes = Vec::new();
-        if text.contains("-----BEGIN ") {
+        if secret::has_pem(&text) && !secret::has_known_key(&text) {
             // Named by mistake in place of the configuration; nothing of a key is ever shown.
             let message = format!("{} is a PEM file, not a configuration", path.display());
             return Self {

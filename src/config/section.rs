@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys;
 use super::mistake::{Mistake, Place};
+use super::secret;
 
 /// A value with the place it was written at.
 #[derive(Clone, Debug)]
@@ -109,6 +110,10 @@ impl<'t, 'm> Section<'t, 'm> {
     ) -> Option<Found<T>> {
         let value = self.take(key)?;
         let place = Place::at(value.span());
+        if let Some(mistake) = hidden(key, &value) {
+            self.mistakes.push(mistake);
+            return None;
+        }
         match read(value.get_ref()) {
             Ok(value) => Some(Found { value, place }),
             Err(message) => {
@@ -148,6 +153,10 @@ impl<'t, 'm> Section<'t, 'm> {
         let mut items = Vec::new();
         let mut each = |value: &Spanned<DeValue<'t>>, mistakes: &mut Vec<Mistake>| {
             let place = Place::at(value.span());
+            if let Some(mistake) = hidden(key, value) {
+                mistakes.push(mistake);
+                return;
+            }
             match read(value.get_ref()) {
                 Ok(value) => items.push(Found { value, place }),
                 Err(message) => {
@@ -253,6 +262,28 @@ impl<'t, 'm> Section<'t, 'm> {
     }
 }
 
+/// The mistake of writing a key, or what else is no value, where a value was expected.
+fn hidden(key: &str, value: &Spanned<DeValue<'_>>) -> Option<Mistake> {
+    let text = value
+        .get_ref()
+        .as_str()
+        .filter(|text| secret::is_secret(text))?;
+    let what = match secret::has_pem(text) {
+        true => "PEM",
+        false => "a key, line breaks, or more than a path can hold",
+    };
+    let help = match PATHS.contains(&key) {
+        true => format!("write it into a file of its own, and set `{key}` to the path of that"),
+        false => format!("`{key}` is one short line"),
+    };
+    let message = format!("`{key}`: the value contains {what}, and is not shown");
+    Some(
+        Mistake::new(Place::at(value.span()), message)
+            .help(help)
+            .concealed(),
+    )
+}
+
 pub fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
     value
         .as_str()
@@ -283,7 +314,7 @@ pub fn count(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
 
 pub fn described(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("the string \"{text}\""),
+        DeValue::String(text) => format!("the string \"{}\"", secret::shown(text)),
         DeValue::Integer(number) => format!("the number {number}"),
         DeValue::Float(number) => format!("the number {}", number.as_str()),
         DeValue::Boolean(flag) => format!("{flag}"),
@@ -340,5 +371,14 @@ fn no_duration(value: &DeValue<'_>) -> String {
     }
 }
 
+/// The keys whose values are paths.
+const PATHS: &[&str] = &[
+    "certificate",
+    "key",
+    "key_password_file",
+    "certificate_dir",
+    "ca",
+    "crl",
+];
 // Far enough away for anyone, and near enough that adding it to a clock cannot overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);

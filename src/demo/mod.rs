@@ -7,9 +7,10 @@ mod origin;
 mod pki;
 mod story;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::mpsc::channel;
 
@@ -44,8 +45,12 @@ pub enum DemoError {
 ///
 /// When anything does not work as it should.
 pub fn run(once: bool) -> Result<(), DemoError> {
-    // tempfile makes it with mode 0700, and removes it when it is dropped.
-    let directory = TempDir::with_prefix("mtlsd-demo-").map_err(DemoError::Prepare)?;
+    // Nobody else may write to it at any moment, whatever the umask is.
+    let directory: TempDir = tempfile::Builder::new()
+        .prefix("mtlsd-demo-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(DemoError::Prepare)?;
     let pki = Pki::new(directory.path()).map_err(DemoError::Prepare)?;
     let origin = Origin::start(&pki).map_err(DemoError::Prepare)?;
     let port = free_port().map_err(DemoError::Prepare)?;

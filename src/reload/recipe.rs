@@ -49,14 +49,10 @@ impl Recipe {
 
     /// The files that decide about the identity.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let bundle = match &self.trust {
-            Trust::Bundle(path) => Some(path.as_path()),
-            Trust::System | Trust::Mozilla => None,
-        };
         [self.source.certificate.as_path(), self.source.key.as_path()]
             .into_iter()
             .chain(self.source.password.as_deref())
-            .chain(bundle)
+            .chain(self.trust.file())
             .chain(self.policy.crl.as_deref())
     }
 

@@ -166,7 +166,10 @@ impl Reloader {
         if generation.number() != self.current.number() + 1 {
             return Outcome::Overtaken;
         }
-        if let Err(error) = generation.check_validity(self.recipe.certificate(), now) {
+        let judged = generation
+            .check_follows(&self.current)
+            .and_then(|()| generation.check_validity(self.recipe.certificate(), now));
+        if let Err(error) = judged {
             let retry_at = error.passes_at();
             return self.reject(described(&error), retry_at, error.help(), now);
         }

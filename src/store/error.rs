@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::access::{self, Use};
+use crate::config::secret;
 use crate::config::{CertificateId, StorePath};
 use crate::tls::LoadError;
 
@@ -13,10 +14,10 @@ use super::record::{CertificateName, Kind};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No certificate has this id.
-    #[error("certificate not found with id \"{0}\"")]
+    #[error("certificate not found with id \"{}\"", secret::shown(.0))]
     NoId(String),
     /// No certificate has this name.
-    #[error("certificate not found with name \"{0}\"")]
+    #[error("certificate not found with name \"{}\"", secret::shown(.0))]
     NoName(String),
     /// Another certificate has this name.
     #[error("the name \"{name}\" is taken by certificate {id}")]
@@ -54,7 +55,7 @@ pub enum StoreError {
     #[error(transparent)]
     Material(#[from] LoadError),
     /// The directory cannot be used.
-    #[error("cannot {what} the certificate store {path}")]
+    #[error("cannot {what} the certificate store {}", secret::shown_path(path.as_path()))]
     Directory {
         /// What was to be done.
         what: &'static str,

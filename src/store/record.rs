@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use humantime::{format_rfc3339, parse_rfc3339};
 
-use crate::config::CertificateId;
+use crate::config::{CertificateId, secret};
 
 /// What a stored certificate is good for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +49,7 @@ impl CertificateName {
             return Err(format!("a name has 1 to {LONGEST} bytes"));
         }
         // Somebody who writes --name "$(cat key.pem)" must not find the key in every listing.
-        if text.contains("-----") || text.contains("PRIVATE KEY") {
+        if text.contains("-----") || secret::is_secret(text) {
             return Err(
                 "this is PEM, not a name; files are named with --cert and --key".to_owned(),
             );

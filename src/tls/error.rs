@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::access::{self, Use};
+use crate::config::secret;
 use crate::timestamp::rfc3339;
 
 use super::crl::CrlError;
@@ -29,7 +30,7 @@ pub enum Input {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file is not there, or may not be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", secret::shown_path(path))]
     Read {
         /// Which input the file is.
         input: Input,
@@ -130,6 +131,12 @@ pub enum LoadError {
         /// When it begins.
         not_before: SystemTime,
     },
+    /// The CAs of a `certificate_dir` are gone.
+    #[error("{} was removed while it was in use", path.display())]
+    CaRemoved {
+        /// The file.
+        path: PathBuf,
+    },
     /// The machine has no certificate authorities.
     #[error("this machine has no certificate authorities{}", detail.as_ref().map_or(String::new(), |d| format!(" ({d})")))]
     NoSystemRoots {
@@ -150,7 +157,7 @@ impl LoadError {
             Self::WrongPassword { .. } => Input::Password,
             Self::Encrypted { .. } | Self::UnusableKey { .. } | Self::Mismatch { .. } => Input::Key,
             Self::Expired { .. } | Self::NotYetValid { .. } => Input::Certificate,
-            Self::NoSystemRoots { .. } => Input::Ca,
+            Self::NoSystemRoots { .. } | Self::CaRemoved { .. } => Input::Ca,
             Self::Crl { .. } => Input::Crl,
         }
     }
@@ -185,6 +192,9 @@ impl LoadError {
             }
             Self::Expired { .. } => "renew the certificate; if it is new, check this machine's clock".to_owned(),
             Self::NotYetValid { .. } => "check this machine's clock".to_owned(),
+            Self::CaRemoved { .. } => {
+                "put it back; to verify origins with the CAs of this machine, set `ca = \"system\"`".to_owned()
+            }
             Self::NoSystemRoots { .. } => {
                 "install the package ca-certificates, or set `ca` to \"mozilla\" or to a PEM bundle".to_owned()
             }
@@ -202,7 +212,7 @@ impl LoadError {
     /// Whether it may right itself without anyone changing the configuration: a file that a
     /// renewal has yet to write, or whose permissions it has yet to set.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Read { .. })
+        matches!(self, Self::Read { .. } | Self::CaRemoved { .. })
     }
 }
 

@@ -73,15 +73,19 @@ impl Generation {
         policy: &TlsPolicy,
         inputs: &Inputs,
     ) -> Result<Self, LoadError> {
-        let identity = Identity::parse(source, inputs)?;
+        let mut identity = Identity::parse(source, inputs)?;
         let anchors = match trust {
             Trust::System => trust::system()?,
             Trust::Mozilla => trust::mozilla(),
-            Trust::Bundle(path) => {
+            Trust::BundleOrSystem(_) if inputs.bundle.is_none() => trust::system()?,
+            Trust::Bundle(path) | Trust::BundleOrSystem(path) => {
                 let bytes = inputs.bundle.as_deref().map_or(&[][..], Vec::as_slice);
                 Arc::new(trust::bundle(path, bytes)?)
             }
         };
+        if let Trust::BundleOrSystem(path) = trust {
+            identity.imply_ca(path.clone(), inputs.bundle.is_some());
+        }
         let crls = match (&policy.crl, &inputs.crl) {
             (Some(path), Some(bytes)) => Some(crls(path, bytes)?),
             _ => None,
@@ -169,6 +173,9 @@ impl Generation {
     pub fn remarks(&self, now: SystemTime) -> Vec<Remark> {
         let mut remarks = self.identity.remarks(&self.anchors.roots, now);
         remarks.extend(self.anchors.remarks(now));
+        if let Some((path, false)) = self.identity.ca_file() {
+            remarks.push(Remark::SystemCas(path.to_owned()));
+        }
         remarks
     }
 
@@ -180,6 +187,21 @@ impl Generation {
     /// Returns when the first CRL of a `crl` file is out of date.
     pub fn crl_next_update(&self) -> Option<SystemTime> {
         self.verifier.crl_next_update()
+    }
+
+    /// Whether it may follow `previous`: the CAs of a `certificate_dir` must not get lost, which
+    /// would put those of this machine in their place.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError::CaRemoved`] if the file with the CAs is gone.
+    pub fn check_follows(&self, previous: &Self) -> Result<(), LoadError> {
+        match (self.identity.ca_file(), previous.identity.ca_file()) {
+            (Some((path, false)), Some((_, true))) => Err(LoadError::CaRemoved {
+                path: path.to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether an origin that asks for no certificate is refused.

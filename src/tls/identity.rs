@@ -1,6 +1,7 @@
 //! A client certificate with its key, and what people want to know about it.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -31,6 +32,8 @@ pub struct Identity {
     issuers: Vec<Leaf>,
     missing_issuer: Option<MissingIssuer>,
     certified: Arc<CertifiedKey>,
+    // The file in the `certificate_dir` for CAs, and whether it is there.
+    ca_file: Option<(PathBuf, bool)>,
 }
 
 /// What the first certificate of a chain says, for people. Trust is decided elsewhere.
@@ -108,6 +111,7 @@ impl Identity {
             // The leaf is the certificate of this key: that is how `order` found it. rustls's own
             // comparison would reject certificates that are the origin's to judge.
             certified: Arc::new(CertifiedKey::new(chain.certificates, signing)),
+            ca_file: None,
         };
         Ok((identity, key))
     }
@@ -160,6 +164,22 @@ impl Identity {
             (self.leaf.not_before, self.leaf.not_after),
             |(start, end), issuer| (start.max(issuer.not_before), end.min(issuer.not_after)),
         )
+    }
+
+    /// The file with the CAs that origins are verified with, where `certificate_dir` decided that.
+    pub fn implied_ca(&self) -> Option<&Path> {
+        let (path, is_there) = self.ca_file()?;
+        is_there.then_some(path)
+    }
+
+    /// The file in the `certificate_dir` for CAs, and whether it is there.
+    pub(super) fn ca_file(&self) -> Option<(&Path, bool)> {
+        let (path, is_there) = self.ca_file.as_ref()?;
+        Some((path, *is_there))
+    }
+
+    pub(super) fn imply_ca(&mut self, path: PathBuf, is_there: bool) {
+        self.ca_file = Some((path, is_there));
     }
 
     /// What its certificate says.

@@ -64,6 +64,8 @@ impl Inputs {
         let password = password.map(|path| read(Input::Password, path));
         let bundle = match trust {
             Trust::Bundle(path) => Some(read(Input::Ca, path)),
+            Trust::BundleOrSystem(path) if is_absent(path) => None,
+            Trust::BundleOrSystem(path) => Some(read(Input::Ca, path)),
             Trust::System | Trust::Mozilla => None,
         };
         let crl = policy.crl.as_deref().map(|path| read(Input::Crl, path));
@@ -135,6 +137,12 @@ fn read_regular(path: &Path, largest: u64) -> io::Result<Content> {
         bytes,
         is_public: metadata.permissions().mode() & 0o004 != 0,
     })
+}
+
+/// Whether there is certainly no such file. A link to nowhere is a file that is missing.
+fn is_absent(path: &Path) -> bool {
+    let metadata = fs::symlink_metadata(path);
+    metadata.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The password in a file: its first line. Editors put a line end behind it, and those of Windows a

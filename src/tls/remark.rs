@@ -42,6 +42,8 @@ pub enum Remark {
     NotCa(String, Option<String>),
     /// A certificate in `ca` has expired.
     CaExpired(String, SystemTime),
+    /// The directory of the certificate has no such file, so the CAs of this machine are trusted.
+    SystemCas(PathBuf),
     /// Every user of this machine can read the key.
     PublicKeyFile(PathBuf),
 }
@@ -142,6 +144,11 @@ impl fmt::Display for Remark {
                 f,
                 "the certificate of \"{subject}\" in `ca` expired at {}; replace it",
                 rfc3339(*moment)
+            ),
+            Self::SystemCas(path) => write!(
+                f,
+                "there is no {}, so origins are verified with the CAs of this machine, as with `ca = \"system\"`",
+                path.display()
             ),
             Self::PublicKeyFile(path) => write!(
                 f,

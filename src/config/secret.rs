@@ -1,0 +1,245 @@
+//! Keeps key material out of messages: values that are a key where a path was meant, and files that
+//! are a key, a password or a token where the configuration was meant.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use data_encoding::BASE64;
+
+use super::keys;
+
+/// What is printed in place of a value that is not shown.
+pub const HIDDEN: &str = "(not shown: it is longer than a path, or contains line breaks or a key)";
+
+/// Whether `value` is no value that is configured: too long for a path, of several lines, or a key.
+pub fn is_secret(value: &str) -> bool {
+    value.len() >= LONGEST_PATH || value.contains(['\n', '\r']) || is_key_material(value)
+}
+
+/// Returns `value`, or [`HIDDEN`] in its place.
+pub fn shown(value: &str) -> Cow<'_, str> {
+    match is_secret(value) {
+        true => Cow::Borrowed(HIDDEN),
+        false => Cow::Borrowed(value),
+    }
+}
+
+/// Returns `path` as text, or [`HIDDEN`] in its place.
+pub fn shown_path(path: &Path) -> String {
+    shown(&path.to_string_lossy()).into_owned()
+}
+
+/// Whether a message quotes a key. Messages are made from values that were checked; this is the
+/// last look before one is printed.
+pub fn is_in(message: &str) -> bool {
+    let has_pem = message.match_indices("-----BEGIN ").any(|(at, begin)| {
+        let label = message[at + begin.len()..].chars().next();
+        label.is_some_and(|first| first.is_ascii_uppercase())
+    });
+    let mut runs = message.split(|character| !is_base64(character));
+    // A path or a URL may lead up to it: a slash is a digit of base64.
+    let is_key = |run: &str| {
+        let after_slashes = run.match_indices('/').map(|(at, _)| &run[at + 1..]);
+        let mut rests = std::iter::once(run).chain(after_slashes);
+        rests.any(|rest| is_der(rest) || is_der_in_hex(rest))
+    };
+    has_pem || runs.any(is_key)
+}
+
+/// Whether a message has this much in common with `text`, which contains a key: a run of base64.
+pub fn quotes(message: &str, text: &str) -> bool {
+    let runs = message.split(|character| !is_base64(character));
+    runs.filter(|run| run.len() >= SHORTEST_RUN)
+        .any(|run| text.contains(run))
+}
+
+/// Whether a message has a few consecutive characters in common with `text`.
+pub fn shares(message: &str, text: &str) -> bool {
+    let mut windows = message.as_bytes().windows(SHORTEST_QUOTE);
+    windows.any(|window| memchr::memmem::find(text.as_bytes(), window).is_some())
+}
+
+/// Whether the lines of a configuration file may be shown: it has a key of ours, and no PEM.
+pub fn is_quotable(text: &str) -> bool {
+    !has_key(text) && has_known_key(text)
+}
+
+/// Whether there is a key in `text`, in PEM or without it.
+pub fn has_key(text: &str) -> bool {
+    has_pem(text) || is_in(text)
+}
+
+/// Whether there is a PEM block in `text`, in whatever shape.
+pub fn has_pem(text: &str) -> bool {
+    MARKS.iter().any(|mark| text.contains(mark))
+}
+
+/// Whether `text` has a key that only a configuration of ours, or one of Wrangler's, has.
+pub fn has_known_key(text: &str) -> bool {
+    let known = [keys::TOP, keys::OWN, keys::COMMON, WRANGLER].concat();
+    let known = known.into_iter().filter(|key| !COMMON_WORDS.contains(key));
+    known.into_iter().any(|key| {
+        text.match_indices(key).any(|(at, _)| {
+            let before = text[..at].chars().next_back();
+            let is_whole = before.is_none_or(|before| !is_word(before));
+            let after = text[at + key.len()..].trim_start_matches(['"', '\'', ' ', '\t']);
+            is_whole && after.starts_with(['=', ':', ']', '.'])
+        })
+    })
+}
+
+/// Whether the line that sets a key may be shown: a password that somebody wrote into the file is
+/// under a key that says so.
+pub fn is_secret_line(line: &str) -> bool {
+    let key = line.split(['=', ':']).next().unwrap_or(line);
+    let key = key
+        .trim()
+        .trim_matches(['"', '\'', '{', ' '])
+        .to_ascii_lowercase();
+    key != "key_password_file" && SECRET_WORDS.iter().any(|word| key.contains(word))
+}
+
+fn is_key_material(value: &str) -> bool {
+    // Without the blanks, and the two characters that line breaks become in an environment variable.
+    let escapes = value.replace("\\r", "").replace("\\n", "");
+    let bare: String = escapes.split_whitespace().collect();
+    has_pem(value) || is_der(&bare) || is_der_in_hex(&bare)
+}
+
+/// Whether `text` is the base64 of a key or a certificate: of a SEQUENCE that fills it.
+fn is_der(text: &str) -> bool {
+    if text.len() < SHORTEST_KEY || !text.starts_with('M') || !text.chars().all(is_base64) {
+        return false;
+    }
+    // Whole groups of four, so that one that was cut short is recognized too.
+    let whole = text.trim_end_matches('=');
+    let whole = &whole[..whole.len() / 4 * 4];
+    let Ok(der) = BASE64.decode(whole.as_bytes()) else {
+        return false;
+    };
+    // What is inside of it: a version, an algorithm, or what is signed.
+    match der.as_slice() {
+        [0x30, 0x81, _, inner, ..] | [0x30, 0x82, _, _, inner, ..] => is_inner(*inner),
+        [0x30, 0..=0x7f, inner, ..] => is_inner(*inner),
+        _ => false,
+    }
+}
+
+fn is_inner(tag: u8) -> bool {
+    matches!(tag, 0x02 | 0x30 | 0x06)
+}
+
+fn is_der_in_hex(text: &str) -> bool {
+    let digits = text.replace(':', "").to_ascii_lowercase();
+    digits.len() >= SHORTEST_KEY
+        && (digits.starts_with("3081")
+            || digits.starts_with("3082")
+            || digits.starts_with("302e02"))
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_base64(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '+' | '/' | '=')
+}
+
+fn is_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.' | '$')
+}
+
+/// PATH_MAX of Linux.
+const LONGEST_PATH: usize = 4096;
+/// The base64 of an Ed25519 key has 64 characters.
+const SHORTEST_KEY: usize = 48;
+/// Shorter runs occur in names and in words.
+const SHORTEST_RUN: usize = 12;
+/// What may be in a message and in a file by chance is shorter.
+const SHORTEST_QUOTE: usize = 6;
+/// What PEM, and the base64 of PEM, is recognized by.
+const MARKS: &[&str] = &[
+    "-----BEGIN",
+    "-----END",
+    "PRIVATE KEY",
+    "LS0tLS1CRUdJTi",
+    "PuTTY-User-Key-File",
+];
+/// Keys of a Wrangler file.
+const WRANGLER: &[&str] = &["mtls_certificates", "compatibility_date", "$schema"];
+/// Keys of ours that other files have too.
+const COMMON_WORDS: &[&str] = &["key", "host"];
+const SECRET_WORDS: &[&str] = &["passw", "passphrase", "secret", "token", "pin_"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = include_str!("../../tests/key_formats/p-256.key");
+
+    fn bare() -> String {
+        KEY.lines().filter(|line| !line.starts_with('-')).collect()
+    }
+
+    #[test]
+    fn a_key_in_any_shape_is_no_value() {
+        let bare = bare();
+        let der = BASE64.decode(bare.as_bytes()).unwrap();
+        for value in [
+            KEY.to_owned(),
+            KEY.replace('\n', " "),
+            KEY.replace('\n', "\\n"),
+            KEY.replace('\n', ""),
+            bare.clone(),
+            bare[..100].to_owned(),
+            KEY.lines().nth(1).unwrap().to_owned(),
+            BASE64.encode(KEY.as_bytes()),
+            data_encoding::HEXLOWER.encode(&der),
+            "two\nlines".to_owned(),
+            "x".repeat(5000),
+        ] {
+            assert!(is_secret(&value), "{value}");
+            assert_eq!(shown(&value), HIDDEN);
+        }
+        for value in [
+            "client.key",
+            "/etc/mtlsd/My certificates/client-1.key",
+            "/var/lib/docker/overlay2/3082a0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f7a8b9/merged/tls.key",
+            "MAIN/Production/certificates/of/the/Payments/Team/in/Frankfurt/client",
+            "sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+            "https://api.example:8443",
+            "credential:key",
+        ] {
+            assert!(!is_secret(value), "{value}");
+            assert!(!is_in(value), "{value}");
+        }
+        assert!(is_in(&format!("`{bare}` is not a host name")));
+        assert!(is_in(&format!("did you mean \"https://{bare}\"?")));
+        assert!(is_in(&format!(
+            "cannot read /etc/mtlsd/{bare}: no such file"
+        )));
+        assert!(is_in(&format!("found \"{KEY}\"")));
+        assert!(!is_in("it must contain a -----BEGIN …----- block"));
+    }
+
+    #[test]
+    fn only_configurations_are_quoted() {
+        for text in [
+            "listen = \"localhost:1\"",
+            "[bindings.a]",
+            "[ bindings . a ]",
+            "{\"mtls_certificates\": []}",
+            "  certificate_dir=\"x\"",
+        ] {
+            assert!(is_quotable(text), "{text}");
+        }
+        for text in [
+            "hunter2-hunter2-hunter2",
+            "KEY=value",
+            "key = \"value\"",
+            "{\"data\": {\"tls.key\": \"x\"}}",
+            "the listen key and bindings",
+            KEY,
+            &format!("[bindings.a]\nkey = \"\"\"{KEY}\"\"\""),
+        ] {
+            assert!(!is_quotable(text), "{text}");
+        }
+    }
+}
