@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::SystemTime;
 
-use crate::config::{Binding, Source, Trust};
+use crate::config::{Binding, Source};
 use crate::metrics::{
     BindingState, Board, BoardHandle, CertificateState, ConfigState, FileExpiry, Identity, Note,
     Rejection, Rotation,
@@ -179,10 +179,8 @@ fn certificate(
         let (file, at) = (file?, at?);
         Some(FileExpiry { file, at })
     };
-    let ca = match &binding.trust {
-        Trust::Bundle(path) => Some(path.display().to_string()),
-        Trust::System | Trust::Mozilla => None,
-    };
+    let ca = binding.trust.file();
+    let ca = ca.map(|path| path.display().to_string());
     let crl = binding.tls.crl.as_ref();
     let crl = crl.map(|path| path.display().to_string());
     CertificateState {

@@ -67,6 +67,7 @@ impl Remark {
             Self::SeveralKeys(..) => "several_keys",
             Self::NotCa(..) => "not_a_ca",
             Self::CaExpired(..) => "ca_expired",
+            Self::SystemCas(_) => "system_cas",
             Self::PublicKeyFile(_) => "world_readable_key",
         }
     }
