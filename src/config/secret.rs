@@ -77,15 +77,29 @@ pub fn has_pem(text: &str) -> bool {
 /// Whether `text` has a key that only a configuration of ours, or one of Wrangler's, has.
 pub fn has_known_key(text: &str) -> bool {
     let known = [keys::TOP, keys::OWN, keys::COMMON, WRANGLER].concat();
-    let known = known.into_iter().filter(|key| !COMMON_WORDS.contains(key));
-    known.into_iter().any(|key| {
-        text.match_indices(key).any(|(at, _)| {
-            let before = text[..at].chars().next_back();
-            let is_whole = before.is_none_or(|before| !is_word(before));
-            let after = text[at + key.len()..].trim_start_matches(['"', '\'', ' ', '\t']);
-            is_whole && after.starts_with(['=', ':', ']', '.'])
+    let known: Vec<_> = known
+        .into_iter()
+        .filter(|key| !COMMON_WORDS.contains(key))
+        .collect();
+    // One that is misspelt is ours too.
+    let is_nearly_known = |line: &str| {
+        let word = line.split_once('=').map(|(key, _)| key.trim());
+        let word = word.filter(|word| word.len() >= 5 && word.chars().all(is_word));
+        word.is_some_and(|word| {
+            known
+                .iter()
+                .any(|key| strsim::jaro_winkler(word, key) > 0.9)
         })
-    })
+    };
+    text.lines().any(is_nearly_known)
+        || known.iter().any(|key| {
+            text.match_indices(*key).any(|(at, _)| {
+                let before = text[..at].chars().next_back();
+                let is_whole = before.is_none_or(|before| !is_word(before));
+                let after = text[at + key.len()..].trim_start_matches(['"', '\'', ' ', '\t']);
+                is_whole && after.starts_with(['=', ':', ']', '.'])
+            })
+        })
 }
 
 /// Whether the line that sets a key may be shown: a password that somebody wrote into the file is

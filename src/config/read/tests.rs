@@ -633,7 +633,10 @@ fn paths_are_relative_to_the_file() {
     };
     assert_eq!(a.listen, [Listen::Unix("/etc/mtlsd/a.sock".into())]);
     assert_eq!(a.source.key, Path::new("/etc/mtlsd/certs/tls.key"));
-    assert_eq!(a.trust, Trust::Bundle("/etc/mtlsd/certs/ca.crt".into()));
+    assert_eq!(
+        a.trust,
+        Trust::BundleOrSystem("/etc/mtlsd/certs/ca.crt".into())
+    );
     assert_eq!(b.source.certificate, Path::new("/abs/c"));
     assert_eq!(b.source.key, Path::new("/abs/c"));
     assert_eq!(b.trust, Trust::Bundle("/etc/mtlsd/ca.crt".into()));
