@@ -124,5 +124,6 @@ impl Sources {
     }
 }
 
-/// A worker that takes longer than this to answer is stuck.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A worker that takes longer than this to answer is stuck. Less than a second, so that a scrape each
+/// second succeeds.
+const PATIENCE: Duration = Duration::from_millis(750);

@@ -28,6 +28,9 @@ use super::report::{Report, Worker};
 use super::status::{Health, Status};
 use super::{Reloaded, Sources};
 
+/// A response of the endpoint.
+type Reply = Response<Full<Bytes>>;
+
 /// The admin endpoint, ready to serve.
 pub struct Admin {
     /// Where it listens.
@@ -58,7 +61,7 @@ struct State {
     workers: RefCell<Vec<Worker>>,
     history: RefCell<History>,
     // Requests for a report that wait for the one that is being made.
-    waiting: RefCell<Option<Vec<oneshot::Sender<Arc<Report>>>>>,
+    waiting: RefCell<Vec<oneshot::Sender<Arc<Report>>>>,
     connections: Cell<usize>,
 }
 
@@ -100,8 +103,9 @@ impl Admin {
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 _ = points.tick() => {
-                    let report = state.report().await;
-                    state.history.borrow_mut().record(&report);
+                    if let Ok(report) = state.report().await {
+                        state.history.borrow_mut().record(&report);
+                    }
                 }
             }
         }
@@ -159,7 +163,7 @@ impl State {
         self.connections.set(self.connections.get() + 1);
         let state = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let service = service_fn(|request| state.respond(source, request));
+            let service = service_fn(|request| Rc::clone(&state).respond(source, request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
@@ -174,11 +178,13 @@ impl State {
     }
 
     async fn respond(
-        &self,
+        self: Rc<Self>,
         source: Source,
         request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let mut response = self.route(source, &request).await;
+    ) -> Result<Reply, Infallible> {
+        let mut response = match self.route(source, &request).await {
+            Ok(response) | Err(response) => response,
+        };
         let headers = response.headers_mut();
         for (name, value) in [
             (header::CACHE_CONTROL, "no-store"),
@@ -187,73 +193,75 @@ impl State {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        if *request.method() == Method::HEAD {
-            // hyper sends the head of it alone.
-            return Ok(response);
-        }
         Ok(response)
     }
 
-    async fn route(&self, source: Source, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn route(
+        self: &Rc<Self>,
+        source: Source,
+        request: &Request<Incoming>,
+    ) -> Result<Reply, Reply> {
         let uri = request.uri();
         let (method, path, query) = (request.method(), uri.path(), uri.query().unwrap_or(""));
         let authority = uri.authority().map(http::uri::Authority::as_str);
         if let Err((status, text)) =
             guard::admit(source, method, path, request.headers(), authority)
         {
-            return plain(status, &text);
+            return Err(plain(status, &text));
         }
         let get = *method == Method::GET || *method == Method::HEAD;
         match path {
             "/reload" | "/log-level" if *method == Method::POST => {
-                self.change(source, path, query).await
+                Ok(self.change(source, path, query).await)
             }
-            "/reload" | "/log-level" => not_allowed("POST"),
-            _ if !get => not_allowed("GET, HEAD"),
+            "/reload" | "/log-level" => Err(not_allowed("POST")),
+            _ if !get => Err(not_allowed("GET, HEAD")),
             "/livez" => self.live().await,
-            "/readyz" | "/healthz" => self.ready(),
+            "/readyz" | "/healthz" => Ok(self.ready()),
             "/metrics" => self.metrics(request).await,
             "/status" => self.status_json().await,
             "/" => self.page(query).await,
             _ => match path.strip_prefix("/readyz/") {
                 Some(name) => self.ready_binding(name).await,
-                None => plain(StatusCode::NOT_FOUND, "there is no such path; see /"),
+                None => Err(plain(StatusCode::NOT_FOUND, "there is no such path; see /")),
             },
         }
     }
 
-    /// What is known now. Requests that come while one report is made get that one.
-    async fn report(&self) -> Arc<Report> {
-        let waits = self.waiting.borrow_mut().as_mut().map(|waiting| {
-            let (answer, report) = oneshot::channel();
+    /// What is known now. Requests that come while a report is made get that one. It is made by a
+    /// task of its own, because a client that leaves must not take the report of others along.
+    async fn report(self: &Rc<Self>) -> Result<Arc<Report>, Reply> {
+        let (answer, report) = oneshot::channel();
+        let is_first = {
+            let mut waiting = self.waiting.borrow_mut();
             waiting.push(answer);
-            report
-        });
-        if let Some(report) = waits
-            && let Ok(report) = report.await
-        {
-            return report;
+            waiting.len() == 1
+        };
+        if is_first {
+            let state = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                let _answered = Answered(Rc::clone(&state));
+                let mut workers = state.workers.take();
+                let report = Arc::new(state.sources.report(&mut workers).await);
+                state.workers.replace(workers);
+                for waiting in state.waiting.take() {
+                    // Whoever asked may have gone.
+                    let _ = waiting.send(Arc::clone(&report));
+                }
+            });
         }
-        self.waiting.replace(Some(Vec::new()));
-        let mut workers = self.workers.take();
-        let report = Arc::new(self.sources.report(&mut workers).await);
-        self.workers.replace(workers);
-        for waiting in self.waiting.take().into_iter().flatten() {
-            // Whoever asked may have gone.
-            let _ = waiting.send(Arc::clone(&report));
-        }
-        report
+        report.await.map_err(|_| no_report())
     }
 
-    async fn status(&self) -> Status {
-        let report = self.report().await;
-        Status::new(&report, &self.history.borrow())
+    async fn status(self: &Rc<Self>) -> Result<Status, Reply> {
+        let report = self.report().await?;
+        Ok(Status::new(&report, &self.history.borrow()))
     }
 
-    async fn live(&self) -> Response<Full<Bytes>> {
-        let report = self.report().await;
+    async fn live(self: &Rc<Self>) -> Result<Reply, Reply> {
+        let report = self.report().await?;
         if report.is_live() {
-            return plain(StatusCode::OK, "live");
+            return Ok(plain(StatusCode::OK, "live"));
         }
         let stuck: Vec<String> = report
             .workers
@@ -263,11 +271,11 @@ impl State {
             .map(|(number, _)| number.to_string())
             .collect();
         let text = format!("worker {} did not answer", stuck.join(", "));
-        plain(StatusCode::SERVICE_UNAVAILABLE, &text)
+        Err(plain(StatusCode::SERVICE_UNAVAILABLE, &text))
     }
 
     /// Every listener is bound and every binding has an identity before this endpoint exists.
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Reply {
         let draining = self
             .sources
             .draining
@@ -278,45 +286,39 @@ impl State {
         plain(StatusCode::OK, "ready")
     }
 
-    async fn ready_binding(&self, name: &str) -> Response<Full<Bytes>> {
-        let status = self.status().await;
-        let Some(binding) = status.binding(name) else {
-            return plain(StatusCode::NOT_FOUND, "there is no binding of this name");
+    async fn ready_binding(self: &Rc<Self>, name: &str) -> Result<Reply, Reply> {
+        let status = self.status().await?;
+        let problem = match status.binding(name) {
+            None => {
+                let text = "there is no binding of this name";
+                return Err(plain(StatusCode::NOT_FOUND, text));
+            }
+            Some(_) if !status.ready => "draining".to_owned(),
+            Some(binding) if binding.health == Health::Error => binding.problems.join("\n"),
+            Some(_) => return Ok(plain(StatusCode::OK, "ready")),
         };
-        if !status.ready {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "draining");
-        }
-        if binding.health != Health::Error {
-            return plain(StatusCode::OK, "ready");
-        }
-        plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &binding.problems.join("\n"),
-        )
+        Err(plain(StatusCode::SERVICE_UNAVAILABLE, &problem))
     }
 
-    async fn metrics(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn metrics(self: &Rc<Self>, request: &Request<Incoming>) -> Result<Reply, Reply> {
         let accept: Vec<&str> = request
             .headers()
             .get_all(header::ACCEPT)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .collect();
-        match exposition::encode(self.report().await, &accept.join(",")) {
-            Ok((text, content_type)) => body(StatusCode::OK, content_type, text),
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        }
+        let (text, content_type) =
+            exposition::encode(self.report().await?, &accept.join(",")).map_err(failed)?;
+        Ok(body(StatusCode::OK, content_type, text))
     }
 
-    async fn status_json(&self) -> Response<Full<Bytes>> {
-        match serde_json::to_string(&self.status().await) {
-            Ok(text) => body(StatusCode::OK, JSON, text),
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        }
+    async fn status_json(self: &Rc<Self>) -> Result<Reply, Reply> {
+        let text = serde_json::to_string(&self.status().await?).map_err(failed)?;
+        Ok(body(StatusCode::OK, JSON, text))
     }
 
-    async fn page(&self, query: &str) -> Response<Full<Bytes>> {
-        let status = self.status().await;
+    async fn page(self: &Rc<Self>, query: &str) -> Result<Reply, Reply> {
+        let status = self.status().await?;
         let page = page::render(&status, &View::parse(query));
         let mut response = body(StatusCode::OK, "text/html; charset=utf-8", page.html);
         if let Ok(policy) = HeaderValue::from_str(&page.policy) {
@@ -324,10 +326,10 @@ impl State {
                 .headers_mut()
                 .insert(header::CONTENT_SECURITY_POLICY, policy);
         }
-        response
+        Ok(response)
     }
 
-    async fn change(&self, source: Source, path: &str, query: &str) -> Response<Full<Bytes>> {
+    async fn change(&self, source: Source, path: &str, query: &str) -> Reply {
         let Source::Unix(uid) = source else {
             return not_allowed("GET");
         };
@@ -343,7 +345,7 @@ impl State {
         }
     }
 
-    async fn reload(&self) -> Response<Full<Bytes>> {
+    async fn reload(&self) -> Reply {
         let (answer, done) = oneshot::channel();
         (self.sources.reload)(answer);
         let Ok(Ok(reloaded)) = timeout(LONGEST_RELOAD, done).await else {
@@ -357,11 +359,11 @@ impl State {
         };
         match serde_json::to_string::<Reloaded>(&reloaded) {
             Ok(text) => body(status, JSON, text),
-            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            Err(error) => failed(error),
         }
     }
 
-    fn log_level(&self, query: &str) -> Response<Full<Bytes>> {
+    fn log_level(&self, query: &str) -> Reply {
         let field = |name: &str| {
             query
                 .split('&')
@@ -386,11 +388,28 @@ impl State {
     }
 }
 
-fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+/// Lets go of those who wait for a report that is not made.
+struct Answered(Rc<State>);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.waiting.take();
+    }
+}
+
+fn no_report() -> Reply {
+    plain(StatusCode::SERVICE_UNAVAILABLE, "there is no report")
+}
+
+fn failed(error: impl std::fmt::Display) -> Reply {
+    plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+}
+
+fn plain(status: StatusCode, text: &str) -> Reply {
     body(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
-fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+fn not_allowed(allowed: &'static str) -> Reply {
     let mut response = plain(
         StatusCode::METHOD_NOT_ALLOWED,
         &format!("this path takes {allowed}"),
@@ -400,7 +419,7 @@ fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-fn body(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+fn body(status: StatusCode, content_type: &'static str, text: String) -> Reply {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);

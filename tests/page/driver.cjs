@@ -60,7 +60,7 @@ function get(port, target, headers = {}) {
 async function start() {
   authority();
   issue("origin", "/CN=origin", "7", "origin.pem");
-  issue("one", "/CN=client <script>window.pwned=1</script>", "4097", "client.pem");
+  issue("one", "/CN=client <script>window.pwned=1<\\/script>", "4097", "client.pem");
   issue("other", "/CN=steady", "5000", "steady.pem");
   const origin = https.createServer({
     cert: fs.readFileSync(file("origin.pem")), key: fs.readFileSync(file("origin.pem")),
