@@ -4,7 +4,9 @@ async function update() {
   const before = document.getElementById("content");
   try {
     if (document.hidden || String(getSelection())) return;
-    const response = await fetch(location.href, { cache: "no-store" });
+    const url = new URL(location.href);
+    url.searchParams.set("part", "content");
+    const response = await fetch(url, { cache: "no-store" });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const after = page.getElementById("content");
     if (!response.ok || !after) throw new Error(String(response.status));

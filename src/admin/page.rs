@@ -13,6 +13,8 @@ pub struct View {
     pub search: String,
     /// The page, from 1.
     pub page: usize,
+    /// Whether only the content is wanted, for a page that updates itself.
+    pub is_update: bool,
 }
 
 /// A page, and the Content-Security-Policy that it needs.
@@ -24,16 +26,18 @@ pub struct Page {
 }
 
 impl View {
-    /// Reads the query `q=SEARCH&page=NUMBER`.
+    /// Reads the query `q=SEARCH&page=NUMBER&part=content`.
     pub fn parse(query: &str) -> Self {
         let mut view = Self {
             search: String::new(),
             page: 1,
+            is_update: false,
         };
         for pair in query.split('&') {
             match pair.split_once('=') {
                 Some(("q", value)) => view.search = decoded(value),
                 Some(("page", value)) => view.page = value.parse().unwrap_or(1).max(1),
+                Some(("part", "content")) => view.is_update = true,
                 _ => {}
             }
         }
@@ -59,6 +63,16 @@ impl View {
 
 /// Renders the page.
 pub fn render(status: &Status, view: &View) -> Page {
+    if view.is_update {
+        let html = html! {
+            title { (title(status)) }
+            main #content { (content(status, view)) }
+        };
+        return Page {
+            html: html.into_string(),
+            policy: "default-src 'none'".to_owned(),
+        };
+    }
     let nonce = nonce();
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
