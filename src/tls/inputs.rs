@@ -1,12 +1,13 @@
 //! The files that decide about a binding's identity, read together.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::config::{Source, TlsPolicy, Trust};
@@ -110,12 +111,30 @@ struct Content {
     is_public: bool,
 }
 
-/// Reads a file of at most `largest` bytes. Opening a pipe or a device could block for ever.
+/// Reads a file of at most `largest` bytes. One that grows meanwhile is read again: whoever writes it
+/// in place has not finished.
 fn read_regular(path: &Path, largest: u64) -> io::Result<Content> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+    for _ in 0..ATTEMPTS {
+        if let Some(content) = read_once(path, largest)? {
+            return Ok(content);
+        }
     }
+    Err(io::Error::other("it grew while it was read"))
+}
+
+/// Reads a file; `None` if it grew meanwhile.
+fn read_once(path: &Path, largest: u64) -> io::Result<Option<Content>> {
+    let regular = |metadata: Metadata| match metadata.is_file() {
+        true => Ok(metadata),
+        false => Err(io::Error::other("it is not a regular file")),
+    };
+    // To open a device may have an effect. To open a pipe could block forever, and what the name
+    // stands for may have been replaced since.
+    regular(fs::metadata(path)?)?;
+    let mut open = File::options();
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = open.read(true).custom_flags(nonblocking).open(path)?;
+    let metadata = regular(file.metadata()?)?;
     let too_large = || {
         let limit = largest / MIB;
         io::Error::other(format!(
@@ -128,16 +147,13 @@ fn read_regular(path: &Path, largest: u64) -> io::Result<Content> {
     // As large as it can get: a buffer that grows leaves a copy of the key behind.
     let capacity = usize::try_from(metadata.len() + 1).map_err(|_| too_large())?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    let mut file = File::open(path)?.take(metadata.len() + 1);
-    file.read_to_end(&mut bytes)?;
-    if bytes.len() == capacity {
-        return Err(io::Error::other("it grew while it was read"));
-    }
-    Ok(Content {
-        bytes,
-        is_public: metadata.permissions().mode() & 0o004 != 0,
-    })
+    file.take(metadata.len() + 1).read_to_end(&mut bytes)?;
+    let is_public = metadata.permissions().mode() & 0o004 != 0;
+    Ok((bytes.len() < capacity).then_some(Content { bytes, is_public }))
 }
+
+/// So often a file that grows is read.
+const ATTEMPTS: usize = 5;
 
 /// Whether there is certainly no such file. A link to nowhere is a file that is missing.
 fn is_absent(path: &Path) -> bool {
