@@ -25,7 +25,10 @@ pub fn forbid_core_dumps() {
     };
     // mtlsd is as useful where the system does not know these.
     let _ = setrlimit(Resource::Core, none);
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // A debug build stays open to debuggers, and to the tests, which look at it as an ordinary user.
+    if !cfg!(debug_assertions) {
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
 }
 
 /// Gives memory that this thread has freed back to the system, which otherwise happens only while

@@ -244,7 +244,7 @@ fn lifetime(certificate: &Certificate, now: f64) -> Markup {
     let width = (used * 100.0).clamp(0.0, 100.0);
     html! {
         p .lifetime {
-            span title=(moment(certificate.not_after, now)) { (text) }
+            span title=(date(certificate.not_after)) { (text) }
             ", serial " code .serial { (certificate.serial) }
             ", generation " span .generation { (certificate.generation) }
         }

@@ -53,9 +53,10 @@ pub fn run(once: bool) -> Result<(), DemoError> {
         .map_err(DemoError::Prepare)?;
     let pki = Pki::new(directory.path()).map_err(DemoError::Prepare)?;
     let origin = Origin::start(&pki).map_err(DemoError::Prepare)?;
-    let port = free_port().map_err(DemoError::Prepare)?;
+    let port = free_port(PORT).map_err(DemoError::Prepare)?;
+    let admin = free_port(ADMIN_PORT).map_err(DemoError::Prepare)?;
     let path = directory.path().join("mtlsd.toml");
-    fs::write(&path, configuration(port, origin.port())).map_err(DemoError::Prepare)?;
+    fs::write(&path, configuration(port, origin.port(), admin)).map_err(DemoError::Prepare)?;
 
     let draft = Draft::read(&path).map_err(StartError::from)?;
     let (access, flusher) = log::start(draft.log());
@@ -63,6 +64,7 @@ pub fn run(once: bool) -> Result<(), DemoError> {
     let story = Story {
         pki,
         port,
+        admin,
         origin: origin.address(),
         once,
     };
@@ -89,9 +91,12 @@ pub fn run(once: bool) -> Result<(), DemoError> {
     }
 }
 
-fn configuration(port: u16, origin: u16) -> String {
+fn configuration(port: u16, origin: u16, admin: u16) -> String {
     format!(
-        "[log]
+        "[admin]
+listen = \"127.0.0.1:{admin}\"
+
+[log]
 level = \"warn\"
 access = false
 
@@ -120,11 +125,13 @@ fn introduce(path: &Path, port: u16) {
 }
 
 /// The usual port, or another when it is taken.
-fn free_port() -> io::Result<u16> {
+fn free_port(usual: u16) -> io::Result<u16> {
     let free =
-        TcpListener::bind(("127.0.0.1", PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
+        TcpListener::bind(("127.0.0.1", usual)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
     Ok(free.local_addr()?.port())
 }
 
 /// Where the demonstration listens if it can.
 const PORT: u16 = 8001;
+/// Where its page is if it can be.
+const ADMIN_PORT: u16 = 9442;

@@ -13,6 +13,7 @@ use super::pki::Pki;
 pub struct Story {
     pub pki: Pki,
     pub port: u16,
+    pub admin: u16,
     pub origin: SocketAddr,
     pub once: bool,
 }
@@ -72,6 +73,7 @@ impl Story {
             self.port,
             self.origin.port()
         );
+        println!("\nWatch it in a browser: http://localhost:{}/", self.admin);
         println!("\nCtrl-C ends it and removes every file.\n");
         loop {
             std::thread::sleep(PERIOD);
