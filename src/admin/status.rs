@@ -1,4 +1,4 @@
-//! A [`Report`] as the JSON of `/status`, which the page and `mtlsd status` show too. Its shape is an
+//! A report of everything that is known as the JSON of `/status`, which the page and `mtlsd status` show too. Its shape is an
 //! interface: what changes its meaning changes [`VERSION`].
 
 use std::collections::BTreeMap;
@@ -299,7 +299,7 @@ pub struct Failure {
 }
 
 impl Status {
-    /// The status that `report` comes to.
+    /// Returns the status that `report` describes.
     pub fn new(report: &Report, history: &History) -> Self {
         let board = &report.board;
         let bindings = board.bindings.iter().filter_map(|state| {

@@ -8,7 +8,7 @@ use clap::Args;
 /// Where the running mtlsd is.
 #[derive(Args, Debug)]
 pub struct AdminFlag {
-    /// The admin listener: `unix:PATH` or a loopback address [default: `listen` in [admin] of the
+    /// The admin listener: `unix:PATH` or a loopback address [default: `admin.listen` of the
     /// configuration file, else unix:/run/mtlsd/admin.sock]
     #[arg(long, env = "MTLSD_ADMIN", value_name = "ADDRESS")]
     pub admin: Option<String>,

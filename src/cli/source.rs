@@ -54,7 +54,7 @@ pub struct SourceFlags {
     /// Log format: auto, text or json; overrides the file
     #[arg(long, env = "MTLSD_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
-    /// Admin listener: `unix:PATH` or a loopback address; replaces `listen` in [admin]
+    /// Admin listener: `unix:PATH` or a loopback address; replaces `admin.listen`
     #[arg(long, env = "MTLSD_ADMIN", value_name = "ADDRESS")]
     pub admin: Option<String>,
     /// Add the bindings of a Workers project: its wrangler.toml, wrangler.json or wrangler.jsonc

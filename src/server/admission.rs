@@ -62,7 +62,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// Returns [`Full`] if every connection has a request.
+    /// Returns `Full` if every connection has a request.
     pub fn admit(self: &Arc<Self>, listener: usize, several: bool) -> Result<Seat, Full> {
         for _ in 0..WAITS {
             if let Some(admitted) = self.try_admit(listener, several) {
