@@ -121,6 +121,9 @@ fn a_binding_that_changes_keeps_its_socket_and_its_connections() {
         &format!(":{}\"", bench.origin.port),
         &format!(":{}\"", other.port),
     ));
+    let said = bench.daemon.lines("serving").pop().unwrap();
+    assert_eq!(said["listen"], address.to_string());
+    assert_eq!(said["try"], format!("curl http://{address}/"));
     assert_eq!(kept.get("/").unwrap().status, 200);
     assert_eq!(other.requests().len(), 1);
     assert_eq!(get(address, "/").body, serial);

@@ -3,41 +3,34 @@
 use crate::config::{Allowed, Binding, HostPrefix};
 use crate::reload::Reloader;
 use crate::route::Entrance;
-use crate::server::Listener;
 use crate::timestamp::rfc3339;
 
+use super::listeners::{Address, Listeners};
 use super::plan::Plan;
 
 /// Says, for each binding, how to use it and what it presents.
 ///
-/// `listeners` are those that are opened now, by the number of their door, and `is_new` says of
-/// which bindings nothing was said before.
+/// `is_opened` says which listeners, by their number, were not open before, and `is_new` of which
+/// bindings nothing was said before.
 pub fn announce(
     plan: &Plan,
+    listeners: &Listeners,
     reloaders: &[Reloader],
-    listeners: &[(usize, Listener)],
+    is_opened: impl Fn(usize) -> bool,
     is_new: impl Fn(usize) -> bool,
 ) {
-    let by_door = listeners
-        .iter()
-        .filter_map(|(number, listener)| Some((plan.doors.get(number)?, listener)));
-    for (door, listener) in by_door.clone() {
-        if door.entrance == Entrance::Shared {
-            tracing::info!(%listener, "listening for every binding");
+    for (number, address) in listeners.leading_to(Entrance::Shared) {
+        if is_opened(number) {
+            tracing::info!(listener = address.text, "listening for every binding");
         }
     }
-    let shared = by_door
-        .clone()
-        .find(|(door, _)| door.entrance == Entrance::Shared)
-        .map(|(_, listener)| listener);
+    let mut shared = listeners.leading_to(Entrance::Shared);
+    let shared = shared.next().map(|(_, address)| address);
     let bindings = plan.bindings.iter().zip(reloaders).enumerate();
     for (index, (binding, reloader)) in bindings.filter(|(index, _)| is_new(*index)) {
-        let own = by_door
-            .clone()
-            .filter(|(door, _)| door.entrance == Entrance::Own(index))
-            .map(|(_, listener)| listener);
-        let own: Vec<&Listener> = own.collect();
-        let listen: Vec<String> = own.iter().map(ToString::to_string).collect();
+        let own = listeners.leading_to(Entrance::Own(index));
+        let own: Vec<_> = own.map(|(_, address)| address).collect();
+        let listen: Vec<_> = own.iter().map(|address| address.text.as_str()).collect();
         let leaf = reloader.current().identity().leaf();
         let origin = binding.origin.as_ref().map(ToString::to_string);
         tracing::info!(
@@ -72,15 +65,15 @@ pub fn announce(
 }
 
 /// A command line that uses the binding.
-fn try_it(binding: &Binding, own: &[&Listener], shared: Option<&Listener>) -> Option<String> {
+fn try_it(binding: &Binding, own: &[&Address], shared: Option<&Address>) -> Option<String> {
     match (own.first(), shared) {
-        (Some(listener), _) => Some(listener.curl()),
-        (None, Some(listener)) => {
+        (Some(address), _) => Some(address.curl.clone()),
+        (None, Some(address)) => {
             let name = binding
                 .hosts
                 .first()
                 .map_or(binding.name.as_str(), |host| host.as_str());
-            Some(format!("{} -H 'Host: {name}'", listener.curl()))
+            Some(format!("{} -H 'Host: {name}'", address.curl))
         }
         (None, None) => None,
     }

@@ -39,6 +39,16 @@ struct OpenSocket {
     // Which of the owner's equal `listen` values it belongs to.
     ordinal: usize,
     place: Place,
+    address: Address,
+}
+
+/// How a listening socket is shown.
+#[derive(Clone)]
+pub struct Address {
+    /// As the log names it.
+    pub text: String,
+    /// A command line that reaches it.
+    pub curl: String,
 }
 
 /// Whom a listening socket serves.
@@ -75,6 +85,16 @@ struct Wanted<'c> {
 }
 
 impl Listeners {
+    /// The addresses of the sockets that lead to `entrance`, and their numbers.
+    pub fn leading_to(&self, entrance: Entrance) -> impl Iterator<Item = (usize, &Address)> {
+        let leads = move |socket: &&OpenSocket| {
+            let door = self.doors.get(&socket.number);
+            door.is_some_and(|door| door.entrance == entrance)
+        };
+        let sockets = self.sockets.iter().filter(leads);
+        sockets.map(|socket| (socket.number, &socket.address))
+    }
+
     /// Binds what `config` listens on and is not open yet. `porter` reaches the sockets that are.
     ///
     /// # Errors
@@ -159,7 +179,7 @@ impl Change {
                 new
             }
         };
-        self.add(number, socket.place, wanted);
+        self.add(number, socket.place, socket.address, wanted);
     }
 
     /// Binds `places`, or where there are none, what the `listen` value stands for.
@@ -177,7 +197,11 @@ impl Change {
         };
         for listener in bound? {
             let number = self.number();
-            self.add(number, Place::of(&listener), wanted);
+            let address = Address {
+                text: listener.to_string(),
+                curl: listener.curl(),
+            };
+            self.add(number, Place::of(&listener), address, wanted);
             self.made.open.push((number, listener));
         }
         Ok(())
@@ -203,7 +227,7 @@ impl Change {
         listeners.next - 1
     }
 
-    fn add(&mut self, number: usize, place: Place, wanted: &Wanted<'_>) {
+    fn add(&mut self, number: usize, place: Place, address: Address, wanted: &Wanted<'_>) {
         let listeners = &mut self.made.listeners;
         listeners.doors.insert(number, wanted.door);
         listeners.sockets.push(OpenSocket {
@@ -212,6 +236,7 @@ impl Change {
             listen: wanted.listen.clone(),
             ordinal: wanted.ordinal,
             place,
+            address,
         });
     }
 }

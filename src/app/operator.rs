@@ -129,12 +129,13 @@ impl Operator {
         let transferred = self.porter.take(&transfer);
         self.tell_all(|done| Command::Follow(Arc::clone(&plan), done));
         let is_new = |index: usize| matches!(plan.origins[index], Descent::New(..));
-        announce(&plan, &reloaders, &open, is_new);
         open.extend(transferred);
         self.opened
             .retain(|number, _| plan.doors.contains_key(number));
         self.opened.extend(opened(&open));
         self.board.adopted(SystemTime::now());
+        let is_opened = |number: usize| open.iter().any(|(opened, _)| *opened == number);
+        announce(&plan, &listeners, &reloaders, is_opened, is_new);
         self.porter.open(open);
         self.plan = plan;
         self.listeners = listeners;

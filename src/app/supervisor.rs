@@ -106,7 +106,7 @@ impl Running {
         let signals = Signals::listen().map_err(system("listen for signals"))?;
         let (end, ended) = unbounded_channel();
         let status = status::line(plan.bindings.len(), &[]);
-        announce(&plan, &reloaders, &open, |_| true);
+        announce(&plan, &listeners, &reloaders, |_| true, |_| true);
         let (acceptor, porter) =
             Acceptor::new(admission).map_err(system("wait for connections"))?;
 
