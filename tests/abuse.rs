@@ -147,6 +147,7 @@ fn reasons(daemon: &Daemon) -> Vec<String> {
     let lines = daemon.lines("cut off a client");
     let warnings = lines.iter().filter(|line| line["level"] == "WARN");
     warnings
+        .filter(|line| line["binding"] == "b")
         .filter(|line| line["peer"].is_string() && line["listener"].is_string())
         .filter_map(|line| Some(line["reason"].as_str()?.to_owned()))
         .collect()

@@ -41,6 +41,7 @@ mod routing;
 mod secrets;
 mod smuggling;
 mod store;
+mod story;
 mod terminal;
 mod tunnels;
 mod upstream;

@@ -193,7 +193,6 @@ impl Reloading {
 
     /// Has files read. Returns the attempts that this takes.
     fn read(&mut self, which: &Concerned) -> BTreeMap<Subject, u64> {
-        tracing::debug!(?which, "reading files");
         let subjects = self.reloaders.iter().map(Reloader::subject);
         let all = std::iter::once(CONFIGURATION).chain(subjects);
         let concerned = |subject: &Subject| match which {
@@ -201,6 +200,7 @@ impl Reloading {
             Concerned::Some(some) => some.contains(subject),
         };
         let concerned: Vec<_> = all.filter(concerned).collect();
+        tracing::debug!(subjects = ?concerned, "reading files");
         concerned
             .into_iter()
             .map(|subject| (subject, self.loaders.submit(subject)))

@@ -123,7 +123,8 @@ async fn serve(
                     continue;
                 }
                 let Some(door) = plan.doors.get(&listener) else {
-                    tracing::debug!(peer = ?accepted.peer(), "closed a connection of a removed listener");
+                    let peer = accepted.peer().map(tracing::field::display);
+                    tracing::debug!(peer, "closed a connection of a removed listener");
                     continue;
                 };
                 let (settings, current) = (door.settings, current.clone());
@@ -306,6 +307,7 @@ async fn connection(
         }
     };
     let ends = Ends {
+        binding: current.get().own_binding(listener),
         listener: socket.local(),
         peer,
     };
@@ -318,6 +320,7 @@ async fn connection(
         let Ends {
             listener: address,
             peer,
+            ..
         } = client.terms.ends;
         let from = From {
             listener,

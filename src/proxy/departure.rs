@@ -175,6 +175,7 @@ impl Proxy {
             true => guard::browser(&head.headers, fields, message, allowed, name)?,
             false => Page::Unknown,
         };
+        record.log_accepted(from.local, message.text);
         Ok(Admitted {
             arrival,
             route,

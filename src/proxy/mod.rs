@@ -68,7 +68,7 @@ pub struct Proxy {
 
 /// One binding, as a worker serves it.
 pub struct Service {
-    name: String,
+    name: Rc<str>,
     base_path: String,
     headers: HeaderPolicy,
     web_origins: WebOrigins,
@@ -154,7 +154,7 @@ impl Service {
         };
         let origin = binding.origin.as_ref();
         Rc::new(Self {
-            name: binding.name.to_string(),
+            name: binding.name.as_str().into(),
             base_path: origin.map_or(String::new(), |origin| origin.base_path.to_string()),
             headers: binding.headers.clone(),
             web_origins: binding.web_origins.clone(),
@@ -246,7 +246,15 @@ impl Proxy {
 
     /// The binding of this name.
     pub fn service(&self, name: &str) -> Option<&Rc<Service>> {
-        self.services.iter().find(|service| service.name == name)
+        self.services.iter().find(|service| *service.name == *name)
+    }
+
+    /// Returns the name of the binding that the listener with this number belongs to, if it is one's own.
+    pub fn own_binding(&self, listener: usize) -> Option<Rc<str>> {
+        match self.entrances.get(&listener)? {
+            Entrance::Own(index) => Some(Rc::clone(&self.services.get(*index)?.name)),
+            _ => None,
+        }
     }
 
     /// Answers a request. Nothing happens before the first poll, so that a panic is this request's.
@@ -312,6 +320,7 @@ impl Proxy {
                 }
                 Ok(Passed::Reply(reply)) => answer::reply(reply, record),
                 Err(error) => {
+                    record.log_rejected(&error);
                     let report = complaint::report(&error, &record);
                     complaint::log_failure(&error, &report, &record);
                     record.status = error.status();

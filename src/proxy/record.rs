@@ -2,7 +2,7 @@
 //! has to be let go of at the end.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::config::Authority;
+use crate::error::ForwardError;
 use crate::head;
 use crate::log::{self, Access, Entry};
 use crate::server::{Activity, Client};
@@ -115,12 +116,12 @@ impl Record {
 
     /// The name of the binding, once it is known.
     pub fn binding(&self) -> Option<&str> {
-        self.service.as_ref().map(|service| service.name.as_str())
+        self.service.as_ref().map(|service| service.name())
     }
 
     /// The name of the binding for the log, also where the request is not let through to it.
     pub fn logged_binding(&self) -> Option<&str> {
-        let own = self.own.as_ref().map(|service| service.name.as_str());
+        let own = self.own.as_ref().map(|service| service.name());
         self.binding().or(own)
     }
 
@@ -132,6 +133,58 @@ impl Record {
     /// Whether the client is told no more than the kind of a failure.
     pub fn is_brief(&self) -> bool {
         self.service.as_ref().is_some_and(|service| service.brief)
+    }
+
+    /// Follows the request at level `debug`: it belongs to a binding, and may go to its origin.
+    pub fn log_accepted(&self, local: Option<(IpAddr, u16)>, host: Option<&str>) {
+        tracing::debug!(
+            binding = self.binding(),
+            listener = local.map(|local| tracing::field::display(SocketAddr::from(local))),
+            peer = self.peer.map(tracing::field::display),
+            http = ?self.version,
+            method = self.method.as_str(),
+            host,
+            path = self.path.as_ref().map(PathAndQuery::path),
+            origin = self.origin(),
+            "request accepted"
+        );
+    }
+
+    /// Follows the request at level `debug`: it gets no response of the origin's.
+    pub fn log_rejected(&self, error: &ForwardError) {
+        tracing::debug!(
+            binding = self.logged_binding(),
+            peer = self.peer.map(tracing::field::display),
+            method = self.method.as_str(),
+            host = self.host.as_deref(),
+            path = self.path.as_ref().map(PathAndQuery::path),
+            origin = self.origin(),
+            kind = error.token(),
+            %error,
+            "responding with an error"
+        );
+    }
+
+    fn log_finished(&self, now: Instant) {
+        tracing::debug!(
+            binding = self.logged_binding(),
+            peer = self.peer.map(tracing::field::display),
+            method = self.method.as_str(),
+            path = self.path.as_ref().map(PathAndQuery::path),
+            origin = self.origin(),
+            address = self
+                .trace
+                .upstream
+                .get()
+                .map(|(address, _)| tracing::field::display(address)),
+            generation = self.trace.generation.get(),
+            status = self.status.as_u16(),
+            request_bytes = self.passed.get(),
+            response_bytes = self.received,
+            duration_ms = u64::try_from((now - self.began).as_millis()).unwrap_or(u64::MAX),
+            error = self.error,
+            "response finished"
+        );
     }
 
     /// Logs that the response was lost to a panic.
@@ -165,6 +218,7 @@ impl Drop for Record {
         if !self.handed_over {
             self.activity.request_ended(now);
         }
+        self.log_finished(now);
         if let Some(service) = &self.service {
             let counters = service.meter().counters();
             counters.request(self.status.as_u16(), now - self.began);

@@ -378,15 +378,15 @@ impl Accepted {
 
     /// Tells a client that there is no room for it, and closes the connection.
     fn turn_away(self, Full(limit): Full) {
-        let peer = self.peer();
+        let peer = self.peer().map(tracing::field::display);
         match WARNINGS.admit((), Instant::now()) {
             Some(suppressed) => tracing::warn!(
-                ?peer,
+                peer,
                 limit,
                 suppressed,
                 "client connection rejected: all are in use (`max_client_connections`)"
             ),
-            None => tracing::debug!(?peer, limit, "client connection rejected"),
+            None => tracing::debug!(peer, limit, "client connection rejected"),
         }
         let text = format!(
             "mtlsd: all {limit} client connections are in use (`max_client_connections`)\n  \

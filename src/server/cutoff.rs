@@ -1,14 +1,17 @@
 //! Telling the operator that a client was cut off over what it did.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::error::{HeadError, HeadFault};
 use crate::log::Sparing;
 
 /// The two ends of a client connection, where they have addresses.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Ends {
+    /// The binding that the listener belongs to; `None` on a shared listener.
+    pub binding: Option<Rc<str>>,
     /// Where it came in.
     pub listener: Option<SocketAddr>,
     /// Who it is.
@@ -18,22 +21,33 @@ pub struct Ends {
 impl Ends {
     /// Warns that this client was cut off, at most once per reason and interval: whoever can be
     /// cut off can come again at once, and must not fill the log that way.
-    pub(super) fn cut_off(self, reason: &'static str, error: Option<&dyn std::fmt::Display>) {
+    pub(super) fn cut_off(&self, reason: &'static str, error: Option<&dyn std::fmt::Display>) {
+        let binding = self.binding.as_deref();
         let listener = self.listener.map(tracing::field::display);
         let peer = self.peer.map(tracing::field::display);
         let error = error.map(tracing::field::display);
         match WARNINGS.admit(reason, Instant::now()) {
             Some(unsaid) => {
-                tracing::warn!(listener, peer, reason, error, unsaid, "cut off a client");
+                tracing::warn!(
+                    binding,
+                    listener,
+                    peer,
+                    reason,
+                    error,
+                    unsaid,
+                    "cut off a client"
+                );
             }
-            None => tracing::debug!(listener, peer, reason, error, "cut off a client"),
+            None => {
+                tracing::debug!(binding, listener, peer, reason, error, "cut off a client");
+            }
         }
     }
 }
 
 impl Ends {
     /// Warns that a request head of this client was refused.
-    pub(super) fn refuse(self, error: &HeadError) {
+    pub(super) fn refuse(&self, error: &HeadError) {
         let reason = match error.kind {
             HeadFault::Malformed => UNREADABLE,
             HeadFault::TooLarge | HeadFault::TargetTooLong => HUGE_HEAD,

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -43,7 +44,8 @@ where
         alarm: Alarm::default(),
         draining: None,
     };
-    let ends = client.terms.ends;
+    let terms = Rc::clone(&client.terms);
+    let ends = &terms.ends;
     let mut begun = pin!(client.terms.drain.clone().begun());
     let service = service_fn(|mut request: Request<Incoming>| {
         client.activity.request_began();
@@ -126,7 +128,7 @@ where
 
 /// Says why a connection broke: loudly where the client sent what no client should, quietly where
 /// it only went away.
-fn tell(ends: Ends, error: &hyper::Error) {
+fn tell(ends: &Ends, error: &hyper::Error) {
     if error.is_parse_too_large() {
         ends.cut_off(HUGE_HEAD, Some(error));
     } else if error.is_parse() {

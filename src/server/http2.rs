@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::lifecycle::Alarm;
 
 use super::answering::Answering;
-use super::connection::{Client, Terms};
+use super::connection::Client;
 use super::cutoff::{Ends, FLOOD, SLOW_HEAD, TAKES_NOTHING, UNLAWFUL};
 use super::gathered::Gathered;
 use super::io::Socket;
@@ -34,13 +34,14 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = Arc::clone(&client.activity);
-    let Terms { ends, settings, .. } = *client.terms;
+    let ends = client.terms.ends.clone();
+    let settings = client.terms.settings;
     activity.multiplexes();
     let mut begun = pin!(client.terms.drain.clone().begun());
     let streams = Streams {
         made: Rc::default(),
         stall: settings.stall,
-        ends,
+        ends: ends.clone(),
     };
     let made = Rc::clone(&streams.made);
     let service = service_fn(move |request| {
@@ -104,7 +105,7 @@ where
     match ended {
         Some(Ok(())) => {}
         Some(Err(error)) => {
-            tell(ends, &error);
+            tell(&ends, &error);
         }
         None if slow_head => ends.cut_off(SLOW_HEAD, None),
         None if !activity.is_idle() => ends.cut_off(TAKES_NOTHING, None),
@@ -144,7 +145,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
             tokio::task::spawn_local(task);
             return;
         };
-        let (stall, ends) = (self.stall, self.ends);
+        let (stall, ends) = (self.stall, self.ends.clone());
         let alarm = Alarm::default();
         let mut task = Box::pin(task);
         tokio::task::spawn_local(poll_fn(move |cx| {
@@ -164,7 +165,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
 
 /// Says why a connection broke: loudly where it was this side that would not go on with it,
 /// quietly where the client went away.
-fn tell(ends: Ends, error: &hyper::Error) {
+fn tell(ends: &Ends, error: &hyper::Error) {
     let cause = std::error::Error::source(error);
     match cause.and_then(|cause| cause.downcast_ref::<h2::Error>()) {
         Some(cause) if cause.is_library() && cause.is_go_away() => {

@@ -39,6 +39,12 @@ impl Stream {
         self.http2
     }
 
+    /// Returns the protocol that the origin chose by ALPN, if it chose one.
+    pub fn alpn(&self) -> Option<&str> {
+        let chosen = self.inner.get_ref().1.alpn_protocol()?;
+        std::str::from_utf8(chosen).ok()
+    }
+
     /// The origin's certificates, leaf first; none where a session was resumed.
     pub fn peer(&self) -> Vec<Leaf> {
         match self.inner.get_ref().1.peer_certificates() {

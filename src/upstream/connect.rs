@@ -78,11 +78,15 @@ impl Dial<'_> {
         let phase = Cell::new(Phase::Name);
         let steps = async {
             let addresses = self.addresses().await?;
+            self.settings.log_resolved(self.target, &addresses);
             phase.set(Phase::Tcp);
             let (tcp, address) = dial::first_of(addresses).await?;
             reached(address);
+            self.settings.log_dialed(self.target, address);
             phase.set(Phase::Tls);
             let stream = self.secure(generation, tcp, address, facts).await?;
+            let settings = self.settings;
+            settings.log_handshake(self.target, address, generation, &stream);
             Ok((stream, address))
         };
         match timeout_at(deadline, steps).await {

@@ -13,6 +13,7 @@ mod ping;
 mod pool;
 mod shared;
 mod slots;
+mod story;
 mod task;
 mod trace;
 
@@ -76,6 +77,8 @@ pub trait House {
 
 /// What the user decided about this binding's connections, and its name lookups.
 pub struct Settings {
+    // The binding's name.
+    binding: Box<str>,
     timeouts: Timeouts,
     limits: Limits,
     // The origin, and the name that it goes by in place of its host's.
@@ -92,6 +95,7 @@ impl Settings {
     /// Those of `binding`.
     pub fn of(binding: &Binding) -> Self {
         Self {
+            binding: binding.name.as_str().into(),
             timeouts: binding.timeouts,
             limits: binding.limits,
             server_name: binding.origin.as_ref().and_then(|origin| {
@@ -237,7 +241,9 @@ impl Upstream {
             let mut lease = match connected {
                 Ok(lease) => lease,
                 Err(error) if !tries.suspected && self.has_newer(&error, trace).await => {
-                    self.meter.counters().retry(RetryReason::NewerCertificate);
+                    let reason = RetryReason::NewerCertificate;
+                    self.meter.counters().retry(reason);
+                    self.settings.log_retry(outbound, reason);
                     tries.suspected = true;
                     now = Instant::now();
                     continue;
@@ -252,9 +258,15 @@ impl Upstream {
             let timeouts = &self.settings.timeouts;
             let patience = (reused && self.may_repeat(outbound) && is_safe(outbound.method()))
                 .then(|| timeouts.connect.min(timeouts.response / 2));
+            self.settings.log_sending(outbound, &lease);
             let answer =
                 exchange::exchange(&mut lease, outbound, now, timeouts, patience, alarm).await;
+            if let Ok(response) = &answer {
+                self.settings.log_response(outbound, &lease, response);
+            }
             if let Err(unanswered) = &answer {
+                let error = &unanswered.error;
+                self.settings.log_unanswered(outbound, &lease, error);
                 trace.keep(lease.facts(), lease.generation());
                 metering::failed(&self.meter, &unanswered.error);
                 if unanswered.suspect {
@@ -286,6 +298,7 @@ impl Upstream {
                 }
             };
             self.meter.counters().retry(reason);
+            self.settings.log_retry(outbound, reason);
             // What is left of the attempt before gets no more of the body.
             outbound.upload.rewind();
             fresh = Some(Fresh {

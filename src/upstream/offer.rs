@@ -47,6 +47,7 @@ impl Upstream {
         }?;
         trace.generation.set(Some(pool.generation().number()));
         trace.upstream.set(Some((lease.address(), true)));
+        self.settings.log_reused(target, &lease);
         Some(lease)
     }
 
@@ -77,6 +78,7 @@ impl Upstream {
             let (permit, mut launch) = match acquired {
                 Acquired::Connection(lease) => {
                     trace.upstream.set(Some((lease.address(), true)));
+                    self.settings.log_reused(target, &lease);
                     return Ok(lease);
                 }
                 Acquired::Permit(permit, launch) => (permit, launch),
@@ -116,6 +118,9 @@ impl Upstream {
                 }
                 Err(error) => {
                     metering::failed(&self.meter, &error);
+                    let address = trace.upstream.get().map(|(address, _)| address);
+                    self.settings
+                        .log_unconnected(target, address, pool.generation(), &error);
                     if instead.is_none()
                         && let Some(other) = self.other_offer(want, alpn, &error)
                     {

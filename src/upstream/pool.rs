@@ -23,10 +23,11 @@ use crate::tls::Generation;
 use super::connect::{Made, Wire};
 use super::shared::Shared;
 use super::slots::{Hold, Permit, Slots};
+use super::story::reason;
 use super::{House, Published, Settings};
 
 use keep_alive::KeepAlive;
-use lane::{Connection, Idle, Lane, Lanes};
+use lane::{Connection, Idle, Lanes};
 use lease::Held;
 
 pub use lane::Knows;
@@ -110,9 +111,12 @@ impl Pool {
     pub fn retire(&self) {
         self.retired.set(true);
         let lanes = self.lanes.take();
-        for shared in lanes.iter().flat_map(|lane| &lane.shared) {
-            shared.set_listed(false);
-            self.count_closed(Closed::Certificate, 1);
+        for lane in lanes.iter() {
+            self.log_all_closed(lane, reason::CERTIFICATE);
+            for shared in &lane.shared {
+                shared.set_listed(false);
+                self.count_closed(Closed::Certificate, 1);
+            }
         }
         self.count_closed(Closed::Certificate, self.idle_own.get());
         self.idle_own.set(0);
@@ -126,6 +130,7 @@ impl Pool {
         let mut closed = Vec::new();
         let mut ended = Vec::new();
         for lane in self.lanes.borrow_mut().iter_mut() {
+            self.log_all_closed(lane, reason::STOPPING);
             closed.append(&mut lane.idle);
             ended.append(&mut lane.shared);
         }
@@ -149,6 +154,9 @@ impl Pool {
                 .extract_if(.., |idle| idle.since <= moment)
                 .collect()
         };
+        for idle in &closed {
+            self.log_closed(target, idle.connection.address, reason::DEAD);
+        }
         self.add_idle(0, closed.len());
         drop(closed);
     }
@@ -173,8 +181,19 @@ impl Pool {
                 .filter(|lane| !lane.idle.is_empty())
                 .min_by_key(|lane| lane.idle[0].since);
             match lane {
-                Some(lane) => (Some(lane.idle.remove(0)), None),
-                None => (None, lanes.iter_mut().find_map(Lane::take_idle_shared)),
+                Some(lane) => {
+                    let idle = lane.idle.remove(0);
+                    self.log_closed(&lane.target, idle.connection.address, reason::RECLAIMED);
+                    (Some(idle), None)
+                }
+                None => {
+                    let taken = lanes.iter_mut().find_map(|lane| {
+                        let shared = lane.take_idle_shared()?;
+                        self.log_closed(&lane.target, shared.address(), reason::RECLAIMED);
+                        Some(shared)
+                    });
+                    (None, taken)
+                }
             }
         };
         self.add_idle(0, usize::from(closed.0.is_some()));
@@ -211,6 +230,7 @@ impl Pool {
                 return Some(self.hand_out(target, idle.connection, true));
             }
             if idle.connection.sender.is_closed() {
+                self.log_closed(target, idle.connection.address, reason::ORIGIN);
                 continue;
             }
             // Its own task has not run since its last answer ended. Whoever has the time waits.
@@ -258,6 +278,11 @@ impl Pool {
             if !idle.connection.sender.is_closed() && now < idle.until {
                 return Some(idle);
             }
+            let reason = match idle.connection.sender.is_closed() {
+                true => reason::ORIGIN,
+                false => reason::AGE,
+            };
+            self.log_closed(target, idle.connection.address, reason);
         }
     }
 
@@ -351,26 +376,33 @@ impl Pool {
             Some(idle) => connection.ends.min(now + idle),
             None => connection.ends,
         };
+        let address = connection.address;
         if self.retired.get() {
             self.count_closed(Closed::Certificate, 1);
+            self.log_closed(target, address, reason::CERTIFICATE);
             return;
         }
         if connection.sender.is_closed() {
+            self.log_closed(target, address, reason::ORIGIN);
             return;
         }
         if until <= now {
             self.count_closed(Closed::Age, 1);
+            self.log_closed(target, address, reason::AGE);
             return;
         }
         if self.owed.get() > 0 {
             self.count_closed(Closed::Reclaimed, 1);
+            self.log_closed(target, address, reason::RECLAIMED);
             self.owed.set(self.owed.get() - 1);
             return;
         }
         let Some(connection) = self.pass_on(target, connection) else {
+            self.log_returned(target, address);
             return;
         };
         if self.slots().waiting() > 0 {
+            self.log_closed(target, address, reason::RECLAIMED);
             // Whoever waits can open one in its place.
             return;
         }
@@ -385,6 +417,10 @@ impl Pool {
             lane.idle.push(idle);
             (lane.idle.len() > MOST_IDLE).then(|| lane.idle.remove(0))
         };
+        self.log_returned(target, address);
+        if let Some(excess) = &excess {
+            self.log_closed(target, excess.connection.address, reason::EXCESS);
+        }
         self.add_idle(1, usize::from(excess.is_some()));
         self.sweep();
     }

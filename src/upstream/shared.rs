@@ -82,6 +82,10 @@ impl Shared {
         })
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn is_closed(&self) -> bool {
         self.wire.sender.is_closed()
     }

@@ -17,6 +17,7 @@ use crate::tls::{Facts, Generation};
 
 use super::super::Outbound;
 use super::super::shared::Stream;
+use super::super::story::reason;
 use super::Pool;
 use super::lane::Connection;
 
@@ -142,7 +143,15 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.held.take() {
-            Some(Held::Own(connection)) => connection.owner.end(),
+            Some(Held::Own(connection)) => {
+                let reason = match connection.facts.failure() {
+                    Some(_) => reason::ORIGIN,
+                    None => reason::UNFINISHED,
+                };
+                self.pool
+                    .log_closed(&self.target, connection.address, reason);
+                connection.owner.end();
+            }
             // hyper resets the stream if it is not over.
             Some(Held::Stream(stream)) => {
                 let shared = Rc::clone(stream.connection());

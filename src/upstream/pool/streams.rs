@@ -10,6 +10,7 @@ use crate::error::{ForwardError, Phase};
 
 use super::super::Trace;
 use super::super::shared::{Flight, Shared, Stream};
+use super::super::story::reason;
 use super::lease::Held;
 use super::{Acquired, Fresh, Lease, Pool};
 
@@ -152,12 +153,19 @@ impl Pool {
     /// A stream of `shared` has ended. A connection that yields closes when it has none left.
     pub(super) fn stream_ended(&self, target: &Arc<Authority>, shared: &Rc<Shared>) {
         if shared.idle_since().is_some() && shared.yields(Instant::now()) {
+            self.log_closed(target, shared.address(), reason::RECLAIMED);
             let mut lanes = self.lanes.borrow_mut();
             if let Some(lane) = lanes.get_mut(target) {
                 lane.shared.retain(|one| !Rc::ptr_eq(one, shared));
             }
             shared.set_listed(false);
             self.owed.set(self.owed.get().saturating_sub(1));
+        } else if shared.idle_since().is_some() {
+            match (self.retired.get(), shared.is_closed()) {
+                (true, _) => self.log_closed(target, shared.address(), reason::CERTIFICATE),
+                (false, true) => self.log_closed(target, shared.address(), reason::ORIGIN),
+                (false, false) => self.log_returned(target, shared.address()),
+            }
         }
         self.count_idle();
     }
