@@ -1,7 +1,8 @@
 //! Connections that turn into something else: CONNECT tunnels, and upgrades to other protocols.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use crate::support::{Ca, Client, Daemon, Origin, Then, answer, binding, read_request, send};
 
@@ -212,5 +213,53 @@ fn only_listed_protocols_are_switched_to() {
         let answer = client.answer().unwrap();
         let expected = if passes { 101 } else { 200 };
         assert_eq!(answer.status, expected, "{config} {offer:?}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_connection_stays_open_where_the_origin_does_not_switch() {
+    let ca = Ca::new();
+    let origin = Origin::start(&ca);
+    let daemon = Daemon::start(&ca, &ca.issue("client"), &binding(&origin, ""));
+    let settings =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n";
+    let forms = [
+        ("GET", settings, ""),
+        ("POST", settings, "body"),
+        ("GET", "Connection: upgrade\r\nUpgrade: websocket\r\n", ""),
+        ("POST", "Connection: upgrade\r\nUpgrade: tcp\r\n", "body"),
+        ("GET", "Upgrade: websocket\r\n", ""),
+        ("CONNECT", "", ""),
+    ];
+    for (method, fields, body) in forms {
+        let target = match method {
+            "CONNECT" => "elsewhere.example:80",
+            _ => "/",
+        };
+        let mut client = Client::connect(daemon.address("b"));
+        for offers in [true, false, true] {
+            let (method, target, fields) = match offers {
+                true => (method, target, fields),
+                false => ("GET", "/", ""),
+            };
+            let length = body.len();
+            let request = format!(
+                "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
+            );
+            client.write(request.as_bytes());
+            let answer = client.answer().unwrap();
+            let expected = if method == "CONNECT" { 421 } else { 200 };
+            assert_eq!(answer.status, expected, "{request}: {answer:?}");
+            if answer.head.contains("connection: close") {
+                assert_eq!(method, "CONNECT", "{answer:?}");
+                break;
+            }
+            // Longer than a connection keeps its state while it is idle.
+            let silence = Some(Duration::from_millis(600));
+            client.stream().set_read_timeout(silence).unwrap();
+            let end = client.stream().read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(end, Err(ErrorKind::WouldBlock), "{request}");
+            client.stream().set_read_timeout(None).unwrap();
+        }
     }
 }

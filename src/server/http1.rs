@@ -1,5 +1,6 @@
 //! A client that speaks HTTP/1.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -14,6 +15,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::coop::unconstrained;
@@ -47,8 +49,12 @@ where
     let terms = Rc::clone(&client.terms);
     let ends = &terms.ends;
     let mut begun = pin!(client.terms.drain.clone().begun());
+    let upgrade = Cell::new(None);
     let service = service_fn(|mut request: Request<Incoming>| {
         client.activity.request_began();
+        if let Some(wanted) = request.extensions().get::<OnUpgrade>() {
+            upgrade.set(Some(wanted.clone()));
+        }
         if let Some(error) = client.activity.refusal(&request) {
             ends.refuse(&error);
             request.extensions_mut().insert(error);
@@ -107,15 +113,15 @@ where
     match ended {
         End::Parked => {
             client.activity.park(false);
-            let parts = connection.into_parts()?;
-            return Some(parts.io.into_inner().give_back(&parts.read_buf));
+            let (socket, read) = recover(connection, upgrade.take(), client).await?;
+            return Some(socket.give_back(&read));
         }
         End::Served(result) => {
             if let Err(error) = result {
                 tell(ends, &error);
             }
-            if let Some(parts) = connection.into_parts() {
-                linger(parts.io.into_inner(), &client.terms.drain).await;
+            if let Some((socket, _)) = recover(connection, upgrade.take(), client).await {
+                linger(socket, &client.terms.drain).await;
             }
         }
         End::Expired(Phase::Head) => ends.cut_off(SLOW_HEAD, None),
@@ -124,6 +130,33 @@ where
         End::Expired(_) => tracing::debug!("idle client connection closed"),
     }
     None
+}
+
+/// Takes the socket back from hyper, with what hyper has read and not used. `None` where it belongs
+/// to another protocol now.
+///
+/// Where a request wanted to switch protocols and the response did not agree, hyper still hands the
+/// socket over to `upgrade` at the end of the connection.
+async fn recover<S, B>(
+    connection: Connection<S>,
+    upgrade: Option<OnUpgrade>,
+    client: &Client,
+) -> Option<(Socket, Bytes)>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if let Some(parts) = connection.into_parts() {
+        return Some((parts.io.into_inner(), parts.read_buf));
+    }
+    if client.activity.has_switched() {
+        return None;
+    }
+    let upgraded = upgrade?.await.ok()?;
+    let parts = upgraded.downcast::<TokioIo<Socket>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
 }
 
 /// Says why a connection broke: loudly where the client sent what no client should, quietly where
