@@ -198,3 +198,48 @@ fn every_dependency_has_its_reason() {
     let explained = first_column(&part(&readme(), "Dependencies"));
     assert_eq!(used, explained);
 }
+
+/// The names that stand in backticks or expressions and begin like metrics of mtlsd.
+fn metric_names(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        .filter(|word| word.starts_with("mtlsd_") || word.starts_with("process_"))
+        .map(|word| word.trim_end_matches("_bucket").to_owned())
+        .collect()
+}
+
+#[test]
+fn metrics_have_the_same_names_everywhere() {
+    let known: BTreeSet<_> = mtlsd::admin::FAMILIES
+        .iter()
+        .map(|family| family.sample_name())
+        .collect();
+    let read = |name: &str| fs::read_to_string(file(name)).unwrap();
+    let table = first_column(&read("docs/metrics.md"));
+    assert_eq!(table, known, "docs/metrics.md");
+    for name in [
+        "contrib/prometheus/mtlsd.rules.yaml",
+        "contrib/prometheus/tests.yaml",
+        "contrib/grafana/mtlsd.json",
+    ] {
+        let used = metric_names(&read(name));
+        assert!(!used.is_empty(), "{name}");
+        let unknown: Vec<_> = used.difference(&known).collect();
+        assert!(unknown.is_empty(), "{name}: {unknown:?}");
+    }
+}
+
+#[test]
+fn every_alert_has_a_section_in_the_runbook() {
+    let rules = fs::read_to_string(file("contrib/prometheus/mtlsd.rules.yaml")).unwrap();
+    let runbook = fs::read_to_string(file("docs/alerts.md")).unwrap();
+    let alerts: Vec<_> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in alerts {
+        assert!(runbook.contains(&format!("\n## {alert}\n")), "{alert}");
+        let link = format!("runbook_url: docs/alerts.md#{}", alert.to_lowercase());
+        assert!(rules.contains(&link), "{link}");
+    }
+}

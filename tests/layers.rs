@@ -34,6 +34,7 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("config", "access"),
     ("log", "config"),
     ("config", "printable"),
+    ("log", "metrics"),
     ("log", "printable"),
     ("store", "printable"),
     ("log", "terminal"),

@@ -3,6 +3,8 @@
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::metrics;
+
 use super::once_a_minute;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -16,6 +18,7 @@ pub fn count() -> u64 {
 pub fn install_hook() {
     std::panic::set_hook(Box::new(|info| {
         COUNT.fetch_add(1, Relaxed);
+        metrics::process().panicked();
         let location = info.location().map(ToString::to_string);
         let location = location.unwrap_or_default();
         // Places in the program, of which there are not many.

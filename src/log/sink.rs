@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::metrics;
+
 use super::output::{Lost, Output};
 use super::plain::timestamp;
 use super::{Look, once_a_minute};
@@ -19,7 +21,21 @@ use super::{Look, once_a_minute};
 #[derive(Clone)]
 pub struct Sink {
     lines: SyncSender<Message>,
-    lost: Arc<AtomicU64>,
+    lost: Arc<LostLines>,
+}
+
+/// Counts lines of one stream that were not written.
+struct LostLines {
+    // Those that no line of the stream has told of yet.
+    unreported: AtomicU64,
+    is_access: bool,
+}
+
+impl LostLines {
+    fn add(&self, lines: u64) {
+        self.unreported.fetch_add(lines, Relaxed);
+        metrics::process().dropped(self.is_access, lines);
+    }
 }
 
 /// Writes out what is left of every sink.
@@ -53,7 +69,10 @@ impl Sink {
         F: AsFd + Send + 'static,
     {
         let (lines, received) = sync_channel(QUEUED);
-        let lost = Arc::new(AtomicU64::new(0));
+        let lost = Arc::new(LostLines {
+            unreported: AtomicU64::new(0),
+            is_access: name != DIAGNOSTICS,
+        });
         let mut writer = Writer {
             name,
             output,
@@ -88,7 +107,7 @@ impl Sink {
 
     fn hand(&self, message: Message, count: usize) {
         if self.lines.try_send(message).is_err() {
-            self.lost.fetch_add(count as u64, Relaxed);
+            self.lost.add(count as u64);
         }
     }
 }
@@ -119,7 +138,7 @@ struct Writer<F> {
     name: &'static str,
     output: Output<F>,
     look: Look,
-    lost: Arc<AtomicU64>,
+    lost: Arc<LostLines>,
     waiting: Waiting,
     // When to try again after a failure. A full disk is not asked again for every line.
     retry_at: Option<Instant>,
@@ -129,7 +148,7 @@ impl<F: AsFd> Writer<F> {
     fn run(&mut self, received: &Receiver<Message>) {
         loop {
             // Woken now and then, so that a count of lost lines does not wait for the next line.
-            let until_next = match (self.waiting.due, self.lost.load(Relaxed)) {
+            let until_next = match (self.waiting.due, self.lost.unreported.load(Relaxed)) {
                 (Some(due), _) => due.saturating_duration_since(Instant::now()),
                 (None, 0) => Duration::from_secs(60),
                 (None, _) => RETRY,
@@ -160,7 +179,7 @@ impl<F: AsFd> Writer<F> {
         }
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             let lines = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
-            self.lost.fetch_add(lines, Relaxed);
+            self.lost.add(lines);
             return;
         }
         self.report();
@@ -173,7 +192,7 @@ impl<F: AsFd> Writer<F> {
             }
         };
         if let Err(Lost { lines, error }) = written {
-            self.lost.fetch_add(lines, Relaxed);
+            self.lost.add(lines);
             self.retry_at = Some(Instant::now() + RETRY);
             // Those of the other stream may still be read.
             if self.name != DIAGNOSTICS
@@ -186,13 +205,13 @@ impl<F: AsFd> Writer<F> {
 
     /// Writes how many lines were lost, if any were and it can.
     fn report(&mut self) {
-        let lost = self.lost.load(Relaxed);
+        let lost = self.lost.unreported.load(Relaxed);
         if lost == 0 || self.retry_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         self.retry_at = match self.output.write(&self.lost_line(lost)) {
             Ok(()) => {
-                self.lost.fetch_sub(lost, Relaxed);
+                self.lost.unreported.fetch_sub(lost, Relaxed);
                 None
             }
             Err(_) => Some(Instant::now() + RETRY),
@@ -335,7 +354,7 @@ mod tests {
             sink.send(line.clone());
         }
         // As many as a pipe holds, and one more, may be out of the queue already.
-        let lost = sink.lost.load(Relaxed);
+        let lost = sink.lost.unreported.load(Relaxed);
         assert!((99..=164).contains(&lost), "{lost}");
         let reading = std::thread::spawn(move || {
             let mut text = String::new();

@@ -27,7 +27,7 @@ pub struct ProcessSample {
 }
 
 /// The reasons for cutting a client off.
-pub const CUTOFF_REASONS: [&str; 7] = [
+pub const CUTOFF_REASONS: [&str; 9] = [
     "slow_head",
     "slow_preface",
     "slow_reader",
@@ -35,6 +35,8 @@ pub const CUTOFF_REASONS: [&str; 7] = [
     "malformed_http1",
     "http2_flood",
     "malformed_http2",
+    "tls",
+    "other",
 ];
 
 /// The counters of this process.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{HeadError, HeadFault};
 use crate::log::Sparing;
+use crate::metrics;
 
 /// The two ends of a client connection, where they have addresses.
 #[derive(Clone, Default, Debug)]
@@ -26,6 +27,7 @@ impl Ends {
         let listener = self.listener.map(tracing::field::display);
         let peer = self.peer.map(tracing::field::display);
         let error = error.map(tracing::field::display);
+        metrics::process().cut_off(label(reason));
         match WARNINGS.admit(reason, Instant::now()) {
             Some(unsaid) => {
                 tracing::warn!(
@@ -58,6 +60,21 @@ impl Ends {
 }
 
 static WARNINGS: Sparing<&'static str> = Sparing::new(Duration::from_secs(10));
+
+/// The word for a reason in metrics.
+fn label(reason: &str) -> &'static str {
+    match reason {
+        SLOW_HEAD => "slow_head",
+        SLOW_PREFACE => "slow_preface",
+        TAKES_NOTHING => "slow_reader",
+        HUGE_HEAD => "large_head",
+        UNREADABLE => "malformed_http1",
+        FLOOD => "http2_flood",
+        UNLAWFUL => "malformed_http2",
+        TLS_IN_TUNNEL | TLS_ON_LISTENER => "tls",
+        _ => "other",
+    }
+}
 
 pub const SLOW_HEAD: &str = "its request head took longer than header_timeout";
 pub const SLOW_PREFACE: &str = "its preface of HTTP/2 took longer than header_timeout";

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::Upload;
 use crate::config::Authority;
 use crate::error::{ForwardError, Phase};
+use crate::metrics::{ConnectPhase, Meter};
 use crate::tls::{self, Alpn, Facts, Generation, HandshakeError, ServerName};
 
 use super::Settings;
@@ -74,17 +75,27 @@ impl Dial<'_> {
         hold: Hold,
         facts: &Arc<Facts>,
         reached: impl FnOnce(SocketAddr),
+        meter: &Meter,
     ) -> Result<Made, ForwardError> {
         let phase = Cell::new(Phase::Name);
         let steps = async {
+            let mut began = Instant::now();
+            let mut done = |phase| {
+                let now = Instant::now();
+                meter.connected(phase, now - began);
+                began = now;
+            };
             let addresses = self.addresses().await?;
+            done(ConnectPhase::Dns);
             self.settings.log_resolved(self.target, &addresses);
             phase.set(Phase::Tcp);
             let (tcp, address) = dial::first_of(addresses).await?;
+            done(ConnectPhase::Tcp);
             reached(address);
             self.settings.log_dialed(self.target, address);
             phase.set(Phase::Tls);
             let stream = self.secure(generation, tcp, address, facts).await?;
+            done(ConnectPhase::Tls);
             let settings = self.settings;
             settings.log_handshake(self.target, address, generation, &stream);
             Ok((stream, address))

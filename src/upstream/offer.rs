@@ -94,7 +94,7 @@ impl Upstream {
             let facts = Arc::new(Facts::default());
             let until = Instant::now() + patience;
             let reached = |address| trace.upstream.set(Some((address, false)));
-            let made = dial.connect(pool.generation(), until, hold, &facts, reached);
+            let made = dial.connect(pool.generation(), until, hold, &facts, reached, &self.meter);
             return match made.await {
                 Ok(made) => {
                     let learnt = Knows {
