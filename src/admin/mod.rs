@@ -18,6 +18,7 @@ mod families;
 mod guard;
 mod history;
 mod page;
+mod places;
 mod report;
 mod serve;
 pub mod span;

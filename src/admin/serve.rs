@@ -1,6 +1,6 @@
 //! Serving the admin endpoint: connections, the guard, and which response each path has.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
@@ -24,6 +24,7 @@ use super::exposition;
 use super::guard::{self, Source};
 use super::history::{History, INTERVAL};
 use super::page::{self, View};
+use super::places::Places;
 use super::report::{Report, Worker};
 use super::status::{Health, Status};
 use super::{Reloaded, Sources};
@@ -62,7 +63,6 @@ struct State {
     history: RefCell<History>,
     // Requests for a report that wait for the one that is being made.
     waiting: RefCell<Vec<oneshot::Sender<Arc<Report>>>>,
-    connections: Cell<usize>,
 }
 
 impl Admin {
@@ -78,7 +78,6 @@ impl Admin {
             workers: RefCell::default(),
             history: RefCell::default(),
             waiting: RefCell::default(),
-            connections: Cell::new(0),
         });
         for listener in self.listeners {
             let state = Rc::clone(&state);
@@ -113,6 +112,7 @@ impl Admin {
 }
 
 async fn accept_tcp(listener: tokio::net::TcpListener, state: Rc<State>) {
+    let places = Rc::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -120,7 +120,7 @@ async fn accept_tcp(listener: tokio::net::TcpListener, state: Rc<State>) {
                     continue;
                 };
                 let source = Source::Tcp(local.ip(), local.port());
-                state.connection(stream, source);
+                state.connection(&places, stream, source);
             }
             Err(error) => refused(&error).await,
         }
@@ -128,12 +128,13 @@ async fn accept_tcp(listener: tokio::net::TcpListener, state: Rc<State>) {
 }
 
 async fn accept_unix(listener: tokio::net::UnixListener, state: Rc<State>) {
+    let places = Rc::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match stream.peer_cred() {
                 Ok(peer) => {
                     let source = Source::Unix(peer.uid());
-                    state.connection(stream, source);
+                    state.connection(&places, stream, source);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot tell who connects to the admin socket")
@@ -153,27 +154,34 @@ async fn refused(error: &io::Error) {
 impl State {
     fn connection(
         self: &Rc<Self>,
+        places: &Rc<Places>,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
         source: Source,
     ) {
-        if self.connections.get() >= MOST_CONNECTIONS {
-            tracing::debug!("too many admin connections");
+        let Some(place) = places.take() else {
+            tracing::debug!("all admin connections are busy");
             return;
-        }
-        self.connections.set(self.connections.get() + 1);
+        };
         let state = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let service = service_fn(|request| Rc::clone(&state).respond(source, request));
+            let service =
+                service_fn(|request| place.during(Rc::clone(&state).respond(source, request)));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
                 .max_headers(64)
                 .serve_connection(TokioIo::new(stream), service);
-            // A browser keeps its connections; they make room for others after a while.
-            if let Ok(Err(error)) = timeout(LONGEST_CONNECTION, connection).await {
-                tracing::debug!(%error, "admin connection ended");
+            tokio::select! {
+                // A browser keeps its connections.
+                served = timeout(LONGEST_CONNECTION, connection) => {
+                    if let Ok(Err(error)) = served {
+                        tracing::debug!(%error, "admin connection ended");
+                    }
+                }
+                () = place.evicted() => {
+                    tracing::debug!("admin connection closed to make room for another");
+                }
             }
-            state.connections.set(state.connections.get() - 1);
         });
     }
 
@@ -430,8 +438,6 @@ fn body(status: StatusCode, content_type: &'static str, text: String) -> Reply {
 }
 
 const JSON: &str = "application/json";
-/// Connections at once.
-const MOST_CONNECTIONS: usize = 16;
 /// A request head takes no longer.
 const HEAD: Duration = Duration::from_secs(5);
 /// A connection lasts no longer.
