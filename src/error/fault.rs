@@ -124,11 +124,17 @@ fn in_target(target: &[u8]) -> Option<Fault> {
             "put one space between the method, the target and the version",
         ));
     }
-    let byte = target
-        .iter()
-        .find(|byte| byte.is_ascii_control() || **byte == b' ')?;
+    let unfit = |byte: &u8| byte.is_ascii_control() || *byte == b' ';
+    let byte = match target.iter().copied().find(unfit) {
+        Some(byte) => byte,
+        // Bytes beyond ASCII pass where they are UTF-8.
+        None => {
+            let fault = std::str::from_utf8(target).err()?;
+            *target.get(fault.valid_up_to())?
+        }
+    };
     Some(Fault::new(
-        format!("the request target contains {}", shown(*byte)),
+        format!("the request target contains {}", shown(byte)),
         format!("percent-encode it as %{byte:02X}"),
     ))
 }
@@ -273,6 +279,10 @@ mod tests {
             (
                 b"GET /\x7f HTTP/1.1\r\n\r\n",
                 "target contains the byte 0x7F",
+            ),
+            (
+                b"GET /\xe4 HTTP/1.1\r\n\r\n",
+                "target contains the byte 0xE4",
             ),
             (b"GET  / HTTP/1.1\r\n\r\n", "target contains a space"),
             (b"GET /\r\n\r\n", "no HTTP version"),

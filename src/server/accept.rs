@@ -378,7 +378,7 @@ impl Accepted {
 
     /// Tells a client that there is no room for it, and closes the connection.
     fn turn_away(self, Full(limit): Full) {
-        let peer = self.peer().map(tracing::field::display);
+        let peer = self.peer().map(|peer| peer.to_string());
         match WARNINGS.admit((), Instant::now()) {
             Some(suppressed) => tracing::warn!(
                 peer,

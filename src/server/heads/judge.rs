@@ -206,27 +206,22 @@ fn check_target(method: &str, target: &str) -> Result<Option<String>, HeadError>
     }
 }
 
-/// The path and query with the characters that the `http` crate refuses percent-encoded.
+/// The path and query with `"`, `<`, `>` and `` ` `` percent-encoded. The `http` crate refuses some of
+/// them.
 fn encode(path: &str) -> Option<String> {
-    let mut in_query = false;
+    let refused = |letter: char| matches!(letter, '"' | '<' | '>' | '`');
+    if !path.contains(refused) {
+        return None;
+    }
     let mut encoded = String::new();
-    let mut changed = false;
     for letter in path.chars() {
-        in_query |= letter == '?';
-        let refused = match letter {
-            '<' | '>' => true,
-            '`' => !in_query,
-            '"' => in_query,
-            _ => false,
-        };
-        if refused {
-            changed = true;
+        if refused(letter) {
             encoded.push_str(&format!("%{:02X}", u32::from(letter)));
         } else {
             encoded.push(letter);
         }
     }
-    changed.then_some(encoded)
+    Some(encoded)
 }
 
 fn has_bare_lf(head: &[u8]) -> bool {
@@ -316,8 +311,8 @@ mod tests {
         const CASES: &[(&str, Option<&str>)] = &[
             ("/a?b={\"c\":[1]}", Some("/a?b={%22c%22:[1]}")),
             ("/a<b>", Some("/a%3Cb%3E")),
-            ("/a`b?`c", Some("/a%60b?`c")),
-            ("/a\"b", None),
+            ("/a`b?`c", Some("/a%60b?%60c")),
+            ("/a\"b", Some("/a%22b")),
             ("/a|b^c\\d{e}?f=%22", None),
             ("http://a/<b>", Some("http://a/%3Cb%3E")),
             ("http://a?<b>", Some("http://a?%3Cb%3E")),
