@@ -1,6 +1,8 @@
 """Origins, each with something wrong: openssl s_server, nginx, and sockets that misbehave."""
 
+import itertools
 import os
+import random
 import socket
 import ssl
 import struct
@@ -22,10 +24,21 @@ def until(check, seconds=PATIENCE, step=0.02):
         time.sleep(step)
 
 
+# Below the ports that the system gives to connections, and each handed out once: what listens there
+# starts later, and meanwhile others look for ports too.
+PORTS = itertools.cycle(range(12000, 30000))
+for _ in range(random.randrange(18000)):
+    next(PORTS)
+CHOOSING = threading.Lock()
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    with CHOOSING:
+        while True:
+            port = next(PORTS)
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    return port
 
 
 def accepts(port):
