@@ -117,17 +117,34 @@ pub fn authorities_apart(bindings: &[Read], mistakes: &mut Vec<Mistake>) {
 /// On the shared listener a `Host` must mean one binding: what stands for one must not also be an
 /// origin of another, or a request for that origin would carry the wrong certificate.
 pub fn hosts_apart(bindings: &[Read], mistakes: &mut Vec<Mistake>) {
-    for read in bindings {
-        for host in &read.hosts {
-            for other in bindings.iter().filter(|other| !std::ptr::eq(*other, read)) {
-                for (authority, place) in authorities(other) {
-                    if let Some(mistake) = ambiguous(read, host, other, authority, place) {
-                        mistakes.push(mistake);
-                    }
+    let mut by_host: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
+    for (index, read) in bindings.iter().enumerate() {
+        for (position, host) in read.hosts.iter().enumerate() {
+            let same = by_host.entry(host.value.as_str()).or_default();
+            same.push((index, position));
+        }
+    }
+    let mut found = Vec::new();
+    for (number, other) in bindings.iter().enumerate() {
+        for (authority, place) in authorities(other) {
+            let folded = HostPrefix::fold(authority.host());
+            let ends = folded.match_indices('.').map(|(end, _)| end);
+            let prefixes = ends.chain([folded.len()]).map(|end| &folded[..end]);
+            for (index, position) in prefixes.filter_map(|prefix| by_host.get(prefix)).flatten() {
+                let read = &bindings[*index];
+                if *index == number {
+                    continue;
+                }
+                let host = &read.hosts[*position];
+                if let Some(mistake) = ambiguous(read, host, other, authority, place) {
+                    found.push(((*index, *position), mistake));
                 }
             }
         }
     }
+    // In the order of the file, as all mistakes are.
+    found.sort_by_key(|(at, _)| *at);
+    mistakes.extend(found.into_iter().map(|(_, mistake)| mistake));
 }
 
 /// The mistake of `host` standing for `read` where `authority` of `other` is written the same.
