@@ -378,7 +378,8 @@ fn most_clients(wanted: Option<NonZeroUsize>, workers: usize) -> usize {
         usize::try_from(limit).unwrap_or(usize::MAX)
     });
     let reserve = RESERVED_FILES + workers.saturating_mul(FILES_PER_WORKER);
-    let free = files.saturating_sub(reserve);
+    // Under a low limit, clients get half of it all the same.
+    let free = files.saturating_sub(reserve).max(files / 2);
     let most = (free - free / 4).max(1);
     match wanted.map(NonZeroUsize::get) {
         Some(wanted) if wanted > most => {

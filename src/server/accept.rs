@@ -130,6 +130,9 @@ impl Acceptor {
                 if let Err(error) = accept_all(listener, |accepted| hand.pass(door, accepted)) {
                     // Out of descriptors, mostly: waiting lets some be closed; trying again at
                     // once would spin, because the connection is still there.
+                    if is_out_of_files(&error) {
+                        self.admission.relieve();
+                    }
                     if let Some(suppressed) =
                         log::once_a_minute(&listener.to_string(), "cannot accept")
                     {
@@ -316,6 +319,14 @@ fn accept_all(listener: &Listener, mut hand: impl FnMut(Accepted)) -> io::Result
     }
 }
 
+/// Whether an error means that the process or the system may open no more files.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
+}
+
 fn accept_one(listener: &Listener) -> io::Result<Accepted> {
     let socket: OwnedFd = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let client = match listener {
@@ -464,7 +475,9 @@ mod tests {
             let clients: Vec<_> = (0..6)
                 .map(|_| std::thread::spawn(move || connect_until_closed(address)))
                 .collect();
-            std::thread::sleep(Duration::from_millis(20));
+            for _ in 0..=10 {
+                count.recv().unwrap();
+            }
             porter.end();
             accepting.join().unwrap().unwrap();
             let served: usize = clients
@@ -472,7 +485,8 @@ mod tests {
                 .map(|client| client.join().unwrap())
                 .sum();
             assert!(served > 10, "{served}");
-            assert_eq!(count.iter().count(), served);
+            // A client may have given up that was accepted after all.
+            assert!(11 + count.iter().count() >= served, "{served}");
         }
     }
 }

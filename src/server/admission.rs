@@ -62,7 +62,7 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// Returns `Full` if every connection has a request.
+    /// Returns `Full` if every connection has a request, or if none ends in time.
     pub fn admit(self: &Arc<Self>, listener: usize, several: bool) -> Result<Seat, Full> {
         for _ in 0..WAITS {
             if let Some(admitted) = self.try_admit(listener, several) {
@@ -73,9 +73,21 @@ impl Admission {
         Err(Full(self.state().limit))
     }
 
-    /// `None` while too many connections are about to end.
+    /// Asks the connection to end that has waited longest for a request, if there is one. For when
+    /// descriptors run out below the limit.
+    pub fn relieve(&self) {
+        let mut state = self.state();
+        state.restore_busy();
+        if state.leaving == 0 {
+            state.make_room(None);
+        }
+    }
+
+    /// `None` while it is worth waiting: too many connections are about to end, or no worker has
+    /// those yet that may make room.
     fn try_admit(self: &Arc<Self>, listener: usize, several: bool) -> Option<Result<Seat, Full>> {
         let mut state = self.state();
+        state.restore_busy();
         // One busy listener must not keep clients away from the others.
         let own = match several {
             true => state.limit - state.limit / 4,
@@ -90,7 +102,8 @@ impl Admission {
             }
             let only = (!full).then_some(listener);
             if !state.make_room(only) {
-                return Some(Err(Full(state.limit)));
+                let arriving = state.is_any_arriving(only);
+                return (!arriving).then_some(Err(Full(state.limit)));
             }
         }
         let key = state.next;
@@ -140,6 +153,28 @@ impl State {
         true
     }
 
+    /// Whether a connection is on its way to a worker, `only` of one listener if that is given.
+    fn is_any_arriving(&self, only: Option<usize>) -> bool {
+        self.open.values().any(|entry| {
+            entry.activity.is_none() && only.is_none_or(|listener| listener == entry.listener)
+        })
+    }
+
+    /// Counts connections as staying that received a request when they were about to end.
+    fn restore_busy(&mut self) {
+        if self.leaving == 0 {
+            return;
+        }
+        for entry in self.open.values_mut().filter(|entry| entry.leaving) {
+            let activity = entry.activity.as_ref();
+            if activity.is_some_and(|activity| !activity.is_evicted()) {
+                entry.leaving = false;
+                self.leaving -= 1;
+                *self.by_listener.entry(entry.listener).or_default() += 1;
+            }
+        }
+    }
+
     fn leave(&mut self, listener: usize) {
         if let Some(count) = self.by_listener.get_mut(&listener) {
             *count -= 1;
@@ -175,7 +210,8 @@ impl Drop for Seat {
 /// Connections that may be about to end at the same time, beyond the limit.
 const MOST_LEAVING: usize = 16;
 const WAIT: Duration = Duration::from_millis(2);
-const WAITS: u32 = 50;
+/// Together a second: a loaded machine needs some time to end a connection.
+const WAITS: u32 = 500;
 
 #[cfg(test)]
 mod tests {
@@ -199,16 +235,58 @@ mod tests {
         assert!(!first.1.is_evicted());
         let fourth = seated(&admission, 2);
         assert!(first.1.is_evicted() && !second.1.is_evicted() && !busy.1.is_evicted());
-        // It is not asked twice, and a request of its own keeps a connection.
+        // A limit this small has one connection at a time make room.
+        assert!(admission.try_admit(1, true).is_none());
+        assert!(!second.1.is_evicted() && !third.1.is_evicted());
+        drop(first);
         second.1.request_began();
         let fifth = seated(&admission, 1);
         assert!(third.1.is_evicted() && !second.1.is_evicted());
+        drop(third);
         for (_, activity) in [&fourth, &fifth] {
             activity.request_began();
         }
         assert_eq!(admission.admit(1, true).unwrap_err(), Full(4));
         drop(second);
         assert!(admission.admit(1, true).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_request_keeps_a_connection_that_was_about_to_end() {
+        let admission = Admission::new(2);
+        let (first, second) = (seated(&admission, 1), seated(&admission, 1));
+        let third = seated(&admission, 1);
+        assert!(first.1.is_evicted());
+        first.1.request_began();
+        assert!(!first.1.is_evicted());
+        // Another makes room in its place.
+        assert!(matches!(admission.try_admit(1, false), Some(Ok(_))));
+        assert!(second.1.is_evicted() && !third.1.is_evicted());
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_its_way_to_a_worker_is_waited_for() {
+        let admission = Admission::new(1);
+        let arriving = admission.admit(1, false).unwrap();
+        assert!(admission.try_admit(1, false).is_none());
+        let activity = Arc::new(Activity::new());
+        arriving.occupy(&activity);
+        assert!(matches!(admission.try_admit(1, false), Some(Ok(_))));
+        assert!(activity.is_evicted());
+    }
+
+    #[tokio::test]
+    async fn descriptors_that_run_out_end_one_connection_at_a_time() {
+        let admission = Admission::new(4);
+        let busy = seated(&admission, 1);
+        busy.1.request_began();
+        let (first, second) = (seated(&admission, 1), seated(&admission, 1));
+        admission.relieve();
+        admission.relieve();
+        assert!(first.1.is_evicted() && !second.1.is_evicted());
+        drop(first);
+        admission.relieve();
+        assert!(second.1.is_evicted() && !busy.1.is_evicted());
     }
 
     #[tokio::test]
