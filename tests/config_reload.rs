@@ -3,17 +3,26 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::support::{Ca, Client, Daemon, Origin, get, send, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
-/// A port that was free a moment ago.
+/// A port for a daemon to listen on. A socket that is bound to it and does not listen keeps the system
+/// from choosing it for anybody else while the tests run.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // A socket that has this set too may be bound over it, which mtlsd's listeners have.
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&local(0).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    RESERVED.lock().unwrap().push(socket);
+    address.port()
 }
 
 pub fn binding(name: &str, listen: &str, origin: &Origin, lines: &str) -> String {

@@ -26,7 +26,7 @@ pub use relay::Relay;
 
 /// Waits until `look` finds what is wanted; after ten seconds fails with what it saw last.
 pub fn wait_for<T, S: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, S>) -> T {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(30);
     loop {
         match look() {
             Ok(found) => return found,
