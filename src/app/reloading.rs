@@ -63,6 +63,8 @@ pub struct Reloading {
     status: String,
     // Whether anything has come of an attempt that the board does not show.
     board_is_stale: bool,
+    // When it may be written next, unless somebody waits for it.
+    board_due: Instant,
 }
 
 /// Somebody waits until everything has been read.
@@ -100,6 +102,7 @@ impl Reloading {
             suspects: Vec::new(),
             status,
             board_is_stale: false,
+            board_due: Instant::now(),
         }
     }
 
@@ -126,9 +129,7 @@ impl Reloading {
                     "reload has not finished; keeping what is in use"
                 );
             }
-            if std::mem::take(&mut self.board_is_stale) {
-                self.operator.write_board(&self.reloaders, wall_clock());
-            }
+            self.write_board();
             self.answer(now);
             self.report_status(now);
         }
@@ -185,8 +186,10 @@ impl Reloading {
             .map(|request| until(request.since + LONGEST));
         let loaders = self.loaders.next(now).map(until);
         let wait = self.due.wait(now, wall_clock());
+        let board = self.board_is_stale.then(|| until(self.board_due));
         requests
             .chain(loaders)
+            .chain(board)
             .min()
             .map_or(wait, |other| wait.min(other))
     }
@@ -369,6 +372,19 @@ impl Reloading {
         }
     }
 
+    /// Brings the board up to date. It shows every binding, so that writing it after each of many
+    /// attempts would take most of the time.
+    fn write_board(&mut self) {
+        let began = Instant::now();
+        let is_awaited = self.requests.iter().any(|request| request.left.is_empty());
+        if !self.board_is_stale || (began < self.board_due && !is_awaited) {
+            return;
+        }
+        self.board_is_stale = false;
+        self.operator.write_board(&self.reloaders, wall_clock());
+        self.board_due = Instant::now() + began.elapsed() * BOARD_PAUSE;
+    }
+
     /// Answers those who wait for everything, when it has been read or has taken too long.
     fn answer(&mut self, now: Instant) {
         let over =
@@ -466,3 +482,5 @@ pub fn remark(reloader: &mut Reloader) {
 /// The longest that a reload of everything waits for files. Longer than after which an attempt
 /// counts as hung.
 const LONGEST: Duration = Duration::from_secs(10);
+/// After writing the board, so many times the time that took must pass before it is written again.
+const BOARD_PAUSE: u32 = 10;
