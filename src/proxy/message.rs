@@ -127,9 +127,8 @@ impl<'a> Message<'a> {
                 });
                 match (named, host) {
                     (Some(None), _) => {
-                        return Err(ForwardError::BadRequest(
-                            "the :authority is not host[:port]",
-                        ));
+                        let text = authority.map_or("", http::uri::Authority::as_str);
+                        return Err(unreadable(text, "the :authority is not host[:port]"));
                     }
                     (Some(Some((_, named))), Some((_, host))) if named != host => {
                         return Err(ForwardError::BadRequest(

@@ -401,7 +401,8 @@ impl Accepted {
         }
         let text = format!(
             "mtlsd: all {limit} client connections are in use (`max_client_connections`)\n  \
-             next step: try again, or raise `max_client_connections`\n"
+             next step: try again, or raise `max_client_connections`, and the limit of open files if \
+             mtlsd's log says that it is lower\n"
         );
         let response = format!(
             "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
