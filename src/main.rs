@@ -4,6 +4,7 @@ use std::env;
 use std::process::ExitCode;
 
 use mtlsd::cli::{Cli, Command};
+use mtlsd::commands::usage::UsageError;
 use mtlsd::commands::{certificate, check, demo, fetch, init, probe, run, usage, version, welcome};
 use mtlsd::commands::{healthcheck, reload, status};
 use mtlsd::{sys, terminal};
@@ -11,9 +12,13 @@ use mtlsd::{sys, terminal};
 fn main() -> ExitCode {
     sys::forbid_core_dumps();
     terminal::start();
-    let cli = match Cli::parse_from(env::args_os()) {
+    let arguments: Vec<_> = env::args_os().collect();
+    if let Some(error) = UsageError::of_secrets(&arguments, env::vars_os()) {
+        return usage::report_secret(&error, &arguments).into();
+    }
+    let cli = match Cli::parse_from(arguments.iter().cloned()) {
         Ok(cli) => cli,
-        Err(error) => return usage::report(&error, env::args_os()).into(),
+        Err(error) => return usage::report(&error, &arguments).into(),
     };
     let exit = match cli.command {
         None => welcome::welcome(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::source::SourceFlags;
 use crate::config::{
     self, FORMATS, FindError, Finding, Flags, Given, LEVELS, Listen, Overrides, Project, StorePath,
-    Word,
+    Word, secret,
 };
 
 use crate::printable;
@@ -301,7 +301,7 @@ pub struct Named {
 /// What the configuration of `given` is called.
 pub fn named(given: &Given) -> Named {
     let path = given.files().next();
-    let path = path.map(|path| path.display().to_string());
+    let path = path.map(|path| secret::shown_path(path));
     Named {
         shown: path.clone().unwrap_or_else(|| "command line".to_owned()),
         path,

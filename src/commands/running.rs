@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 
 use crate::admin::client::{AskError, Endpoint, Response};
 use crate::cli::admin::AdminFlag;
-use crate::config::{self, Draft, Listen};
+use crate::config::{self, Draft, Listen, secret};
 
 /// Where the admin endpoint is, as the flag, the environment or the configuration says.
 ///
@@ -17,10 +17,13 @@ use crate::config::{self, Draft, Listen};
 /// What is wrong with the address.
 pub fn endpoint(flag: &AdminFlag) -> Result<Endpoint, String> {
     let listen = match &flag.admin {
-        Some(text) => Some(
-            Listen::parse(text, Path::new(""))
-                .map_err(|error| format!("--admin {text}: {error}"))?,
-        ),
+        Some(text) => Some(Listen::parse(text, Path::new("")).map_err(|error| {
+            let error = format!("--admin {text}: {error}");
+            match secret::is_in(&error) {
+                true => format!("--admin: the value is not valid {}", secret::HIDDEN),
+                false => error,
+            }
+        })?),
         None => configured(flag.config.as_deref()),
     };
     Ok(match listen {

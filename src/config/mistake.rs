@@ -175,7 +175,9 @@ impl ConfigError {
             let (message, help) = (mistake.message.as_str(), mistake.help.clone());
             let finding = source.finding(Severity::Error, &mistake.place, message, help);
             Finding {
-                key: finding.key.filter(|_| self.is_quotable),
+                key: finding
+                    .key
+                    .filter(|key| self.is_quotable && !secret::is_in(key)),
                 ..finding
             }
         };
@@ -210,7 +212,10 @@ impl ConfigError {
             let end = span.end + rest.find('\n').unwrap_or(rest.len());
             self.text.get(start..end)
         });
-        self.is_quotable && !lines.flat_map(str::lines).any(secret::is_secret_line)
+        self.is_quotable
+            && !lines
+                .flat_map(str::lines)
+                .any(|line| secret::is_secret_line(line) || secret::is_in(line))
     }
 
     fn render_with(&self, renderer: &Renderer, width: Option<usize>) -> String {

@@ -18,7 +18,7 @@ pub fn is_secret(value: &str) -> bool {
 
 /// Returns `value`, or [`HIDDEN`] in its place.
 pub fn shown(value: &str) -> Cow<'_, str> {
-    match is_secret(value) {
+    match is_secret(value) || is_in(value) {
         true => Cow::Borrowed(HIDDEN),
         false => Cow::Borrowed(value),
     }
@@ -29,9 +29,20 @@ pub fn shown_path(path: &Path) -> String {
     shown(&path.to_string_lossy()).into_owned()
 }
 
-/// Whether a message quotes a key. Messages are made from values that were checked; this is the
-/// last look before one is printed.
+/// Whether `value`, an argument or a variable, is a key, or has line breaks. It may be a URL, which
+/// can be long.
+pub fn is_key_or_lines(value: &str) -> bool {
+    value.contains(['\n', '\r']) || is_key_material(value)
+}
+
+/// Whether a message quotes a key, or what looks random enough to be a part of one. Messages are
+/// made from values that were checked; this is the last check before one is printed.
 pub fn is_in(message: &str) -> bool {
+    has_encoded_key(message) || has_random(message) || has_long_number(message)
+}
+
+/// Whether there is a key in `message`, in PEM, base64 or hexadecimal.
+fn has_encoded_key(message: &str) -> bool {
     let has_pem = message.match_indices("-----BEGIN ").any(|(at, begin)| {
         let label = message[at + begin.len()..].chars().next();
         label.is_some_and(|first| first.is_ascii_uppercase())
@@ -66,7 +77,56 @@ pub fn is_quotable(text: &str) -> bool {
 
 /// Whether there is a key in `text`, in PEM or without it.
 pub fn has_key(text: &str) -> bool {
-    has_pem(text) || is_in(text)
+    has_pem(text) || has_encoded_key(text)
+}
+
+/// Whether there is a run of random base64, which changes between cases and digits far more often
+/// than names and paths do. A pin is public.
+fn has_random(message: &str) -> bool {
+    let runs = message.split(|character| !is_base64(character) && !matches!(character, '-' | '_'));
+    runs.filter(|run| !is_pin(run)).any(|run| {
+        let mut windows = run.as_bytes().windows(RANDOM_RUN);
+        windows.any(is_random)
+    })
+}
+
+fn is_random(run: &[u8]) -> bool {
+    let count = |is_change: fn(u8, u8) -> bool| {
+        let pairs = run.windows(2);
+        pairs
+            .filter(|pair| matches!(pair, [one, next] if is_change(*one, *next)))
+            .count()
+    };
+    let cases = count(|one, next| {
+        one.is_ascii_alphabetic()
+            && next.is_ascii_alphabetic()
+            && one.is_ascii_lowercase() != next.is_ascii_lowercase()
+    });
+    let digits = count(|one, next| {
+        one.is_ascii_alphanumeric()
+            && next.is_ascii_alphanumeric()
+            && one.is_ascii_digit() != next.is_ascii_digit()
+    });
+    cases >= 6 && digits >= 4
+}
+
+/// Whether `run` is a pin as curl writes it, with or without its last character.
+fn is_pin(run: &str) -> bool {
+    run.strip_prefix("sha256//")
+        .is_some_and(|digest| digest.len() <= PIN)
+}
+
+/// Whether there is a number of more digits than a SHA-256 has, in hexadecimal with or without
+/// separators: a key as `openssl pkey -text`, `xxd` or a JWK converter prints it.
+fn has_long_number(message: &str) -> bool {
+    let separators = [' ', ':', '\n', '\r', '\t'];
+    let mut runs = message.split(|character: char| {
+        !character.is_ascii_hexdigit() && !separators.contains(&character)
+    });
+    let digits = |run: &str| run.bytes().filter(u8::is_ascii_hexdigit).count();
+    // Words may have such letters alone, too.
+    let numbers = |run: &str| run.bytes().filter(u8::is_ascii_digit).count();
+    runs.any(|run| digits(run) > SHA256_DIGITS && numbers(run) > SHA256_DIGITS / 4)
 }
 
 /// Whether there is a PEM block in `text`, in whatever shape.
@@ -164,6 +224,12 @@ fn is_word(character: char) -> bool {
 const LONGEST_PATH: usize = 4096;
 /// The base64 of an Ed25519 key has 64 characters.
 const SHORTEST_KEY: usize = 48;
+/// As much of base64 as is enough to tell it from names.
+const RANDOM_RUN: usize = 40;
+/// The base64 of a SHA-256.
+const PIN: usize = 44;
+/// A SHA-256 in hexadecimal, as a pin or the name of a container's directory has it.
+const SHA256_DIGITS: usize = 64;
 /// Shorter runs occur in names and in words.
 const SHORTEST_RUN: usize = 12;
 /// What may be in a message and in a file by chance is shorter.
@@ -231,6 +297,54 @@ mod tests {
         )));
         assert!(is_in(&format!("found \"{KEY}\"")));
         assert!(!is_in("it must contain a -----BEGIN …----- block"));
+    }
+
+    #[test]
+    fn what_looks_random_is_no_part_of_a_message() {
+        let bare = bare();
+        let key = &bare[20..];
+        let der = BASE64.decode(bare.as_bytes()).unwrap();
+        let hex = data_encoding::HEXLOWER.encode(&der);
+        let pairs: Vec<_> = hex
+            .as_bytes()
+            .chunks(2)
+            .map(String::from_utf8_lossy)
+            .collect();
+        for secret in [
+            key.to_owned(),
+            key[..60].to_owned(),
+            key.replace('+', "-").replace('/', "_"),
+            BASE64.encode(format!("openssh-key-v1{key}").as_bytes()),
+            BASE64.encode(KEY.as_bytes()),
+            BASE64.encode(&KEY.as_bytes()[7..]),
+            hex.clone(),
+            pairs.join(":"),
+            pairs.join(" "),
+            pairs.join(":\n    "),
+            "7".repeat(77),
+        ] {
+            for message in [
+                format!("expected true or false, found \"{secret}\""),
+                format!("cannot read /etc/mtlsd/{secret}: file not found"),
+                format!("{{\"d\": \"{secret}\"}}"),
+            ] {
+                assert!(is_in(&message), "{message}");
+            }
+            assert_eq!(shown(&secret), HIDDEN);
+        }
+        for message in [
+            "cannot read /var/lib/kubelet/pods/0b3e2a4c-8d1f-4c55-9a3e-77aa01b2c3d4/volumes/kubernetes.io~secret/tls.key",
+            "cannot read /Users/JaneDoe/Projects/Payments2026/Certificates/ClientCertificate_v2.pem",
+            "cannot read /nix/store/5rnfzla9kcx4mj5zdc7nlnv8na1najvg-mtlsd-0.1.0/etc/mtlsd.toml",
+            "cannot read /var/lib/docker/containers/4f5b2c1d3e6a798081726354a5b6c7d8e9f00112233445566778899aabbccdde/tls.key",
+            "certificate not found with id \"99f5fef1-6cc1-46b8-bd79-44a0d5082b8d\"",
+            "`pins`: \"sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\" is listed twice",
+            "`pins`: \"sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\" lacks a =",
+            "unknown key `max_client_connections`; did you mean CAFE BABE DEAD BEEF added faced a bad decade",
+            "certificate: CN=client-1, serial 2F:5B:00:1C:90:AA:17:33:2F:5B:00:1C:90:AA:17:33:01:02:03:04",
+        ] {
+            assert!(!is_in(message), "{message}");
+        }
     }
 
     #[test]
