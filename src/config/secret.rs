@@ -32,7 +32,8 @@ pub fn shown_path(path: &Path) -> String {
 /// Whether `value`, an argument or a variable, is a key, or has line breaks. It may be a URL, which
 /// can be long.
 pub fn is_key_or_lines(value: &str) -> bool {
-    value.contains(['\n', '\r']) || is_key_material(value)
+    let is_long = value.len() >= SHORTEST_KEY;
+    value.contains(['\n', '\r']) || is_long && is_key_material(value)
 }
 
 /// Whether a message quotes a key, or what looks random enough to be a part of one. Messages are

@@ -37,6 +37,11 @@ impl<'b> Reader<'b> {
         self.0.is_empty()
     }
 
+    /// What has not been read.
+    pub fn rest(&self) -> &'b [u8] {
+        self.0
+    }
+
     /// Reads the next data value. `None` at the end, and where there is none.
     pub fn element(&mut self) -> Option<Element<'b>> {
         let (element, rest) = split(self.0, DEEPEST)?;

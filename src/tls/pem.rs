@@ -41,6 +41,10 @@ enum Fault {
     LineBreaks,
     /// A marker is indented.
     Indented,
+    /// There is binary data outside of the blocks, such as DER.
+    Binary,
+    /// There is base64 outside of the blocks: a marker is missing or misspelt.
+    Stray,
 }
 
 /// A private key, wiped from memory when it is dropped.
@@ -65,6 +69,9 @@ pub fn certificates(
     }
     let mut chain = Vec::new();
     for block in &blocks {
+        if block.label.is_none() && Shape::of(&block.der) == Some(Shape::Certificate) {
+            return Err(unusable(input, path, Unusable::WrongLabel));
+        }
         if block.label == Some("CERTIFICATE") {
             verify_shape(input, path, block, Shape::Certificate)?;
             chain.push(CertificateDer::from(block.der.to_vec()));
@@ -85,13 +92,19 @@ pub fn crls(
     if Shape::of(bytes) == Some(Shape::Crl) {
         // CAs publish them so.
         let mut reader = ber::Reader::new(bytes);
-        while let Some(crl) = reader.element() {
+        while let Some(crl) = reader.tagged(ber::SEQUENCE) {
             let der = crl.to_der().unwrap_or_default();
             lists.push(CertificateRevocationListDer::from(der));
+        }
+        if !reader.rest().iter().all(u8::is_ascii_whitespace) {
+            return Err(unusable(Input::Crl, path, Unusable::BinaryBeside));
         }
     } else {
         let blocks = blocks_of(Input::Crl, path, bytes)?;
         for block in &blocks {
+            if block.label.is_none() && Shape::of(&block.der) == Some(Shape::Crl) {
+                return Err(unusable(Input::Crl, path, Unusable::WrongLabel));
+            }
             if block.label == Some("X509 CRL") {
                 verify_shape(Input::Crl, path, block, Shape::Crl)?;
                 lists.push(CertificateRevocationListDer::from(block.der.to_vec()));
@@ -217,6 +230,8 @@ fn blocks_of(input: Input, path: &Path, bytes: &[u8]) -> Result<Vec<Block>, Load
         let reason = match fault {
             Fault::LineBreaks => return unusable(input, path, Unusable::LineBreaks),
             Fault::Indented => return unusable(input, path, Unusable::Indented),
+            Fault::Binary => return unusable(input, path, Unusable::BinaryBeside),
+            Fault::Stray => return unusable(input, path, Unusable::Base64Beside),
             Fault::NoEnd(of) => format!("the END line of a {} block is missing", label(of)),
             Fault::OpenBegin => "a BEGIN line does not end with five dashes".to_owned(),
             Fault::NotBase64(of) => {
@@ -262,12 +277,13 @@ fn unusable(input: Input, path: &Path, form: Unusable) -> LoadError {
     }
 }
 
-/// Divides a file into blocks. Text around the blocks is skipped; a marker that would be skipped
-/// along with it is a fault.
+/// Divides a file into blocks. Text around the blocks is skipped; a marker, DER or base64 that would
+/// be skipped along with it is a fault.
 fn blocks(bytes: &[u8]) -> Result<Vec<Block>, Fault> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut blocks = Vec::new();
     let mut open: Option<Open<'_>> = None;
+    let mut outside = None;
     for line in bytes.split(|byte| matches!(byte, b'\n' | b'\r')) {
         let mut line = line.trim_ascii_end();
         if let Some(block) = &mut open {
@@ -279,11 +295,36 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Block>, Fault> {
             line = rest.trim_ascii_start();
         }
         open = begin(line)?;
+        let text = memchr::memmem::find(line, BEGIN).map_or(line, |at| &line[..at]);
+        outside = outside.or(content(text));
     }
-    match open {
-        Some(block) => Err(Fault::NoEnd(block.known())),
-        None => Ok(blocks),
+    match (open, outside) {
+        (Some(block), _) => Err(Fault::NoEnd(block.known())),
+        // Without a block it is a file of another form.
+        (None, Some(fault)) if !blocks.is_empty() => Err(fault),
+        (None, _) => Ok(blocks),
     }
+}
+
+/// What a line outside of blocks contains that is not text.
+fn content(line: &[u8]) -> Option<Fault> {
+    let is_control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | 0x0b | 0x0c);
+    // Some tools fill up the last sector with zeros, or end a text with Ctrl-Z.
+    let is_filler = line.iter().all(|byte| matches!(byte, 0 | 0x1a));
+    if line.iter().any(is_control) && !is_filler {
+        return Some(Fault::Binary);
+    }
+    let digits = line.trim_ascii_start();
+    let digits = digits.strip_suffix(b"=").unwrap_or(digits);
+    let digits = digits.strip_suffix(b"=").unwrap_or(digits);
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let has = |is: fn(&u8) -> bool| digits.iter().any(is);
+    let is_stray = digits.len() >= SHORTEST_LINE
+        && digits.iter().all(is_base64)
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_digit);
+    is_stray.then_some(Fault::Stray)
 }
 
 /// A block whose END line has not been seen.
@@ -394,6 +435,8 @@ impl Open<'_> {
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
+/// Lines of PEM have 64 characters; shorter ones may be words.
+const SHORTEST_LINE: usize = 40;
 
 /// The labels of private keys.
 const KEYS: &[&str] = &[

@@ -30,6 +30,12 @@ pub enum Unusable {
     Indented,
     /// PEM whose line breaks are missing, or are blanks or the characters `\n`.
     LineBreaks,
+    /// PEM, and DER or other binary data.
+    BinaryBeside,
+    /// PEM, and base64 outside of its blocks.
+    Base64Beside,
+    /// A block whose label is not that of its content.
+    WrongLabel,
     /// OpenSSL's TRUSTED CERTIFICATE.
     TrustedCertificate,
     /// The label X509 CERTIFICATE of old.
@@ -174,6 +180,9 @@ impl Unusable {
             Self::Utf16 => "text in UTF-16, not in UTF-8 or ASCII",
             Self::Indented => "PEM whose lines are indented",
             Self::LineBreaks => "PEM whose line breaks are missing",
+            Self::BinaryBeside => "a mixture of PEM and binary data, such as DER",
+            Self::Base64Beside => "PEM with base64 outside of its blocks",
+            Self::WrongLabel => "PEM with an unknown label in a BEGIN line",
             Self::TrustedCertificate => {
                 "in OpenSSL's own form of certificates (TRUSTED CERTIFICATE)"
             }
@@ -236,6 +245,15 @@ impl Unusable {
             Self::LineBreaks => format!(
                 "put them back: umask 077; sed -E 's/(\\\\r)?\\\\n/ /g; s/ *(-----(BEGIN|END) [A-Z0-9 ]+-----) */\\n\\1\\n/g' {path} | sed '/^-----/!s/ /\\n/g' | grep . | fold -w 64 >{path}.pem"
             ),
+            Self::BinaryBeside => {
+                "convert each part to PEM before joining them: openssl crl -inform DER -in PART -out PART.pem, or openssl x509 for a certificate".to_owned()
+            }
+            Self::Base64Beside => {
+                "a BEGIN or END line is missing or misspelt; they begin and end with five dashes".to_owned()
+            }
+            Self::WrongLabel => {
+                "use the label of its content: CERTIFICATE, or X509 CRL for a CRL".to_owned()
+            }
             Self::TrustedCertificate | Self::OldCertificate => {
                 format!("convert it, one certificate at a time: openssl x509 -in {path} -out {path}.pem")
             }

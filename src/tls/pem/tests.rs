@@ -132,3 +132,74 @@ fn crls_are_read_in_pem_and_der() {
     assert_eq!(count(pem.trim_end().repeat(3).as_bytes()).unwrap(), 3);
     assert!(count(b"").is_err());
 }
+
+/// Everything that is no PEM block, beside one that is: read, or refused, but never skipped.
+#[test]
+fn a_part_that_is_not_pem_is_an_error() {
+    let parts = |text: &str, label: &str| -> Vec<(Vec<u8>, &'static str)> {
+        let lines: Vec<_> = text.lines().collect();
+        let base64 = lines[1..lines.len() - 1].concat();
+        let der = data_encoding::BASE64.decode(base64.as_bytes()).unwrap();
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let twice = data_encoding::BASE64.encode(text.as_bytes());
+        vec![
+            (der.clone(), "binary data"),
+            ([der.clone(), der].concat(), "binary data"),
+            (utf16, "binary data"),
+            (text.replace("-----", "----").into_bytes(), "base64 outside"),
+            (
+                text.replace("BEGIN", "begin").into_bytes(),
+                "base64 outside",
+            ),
+            (lines[1..].join("\n").into_bytes(), "base64 outside"),
+            (format!("#{text}").into_bytes(), "base64 outside"),
+            (format!("{base64}\n").into_bytes(), "base64 outside"),
+            (twice.into_bytes(), "base64 outside"),
+            (
+                text.replace(&format!(" {label}-"), &format!("  {label}-"))
+                    .into_bytes(),
+                "unknown label",
+            ),
+            (
+                text.replace(label, &format!("MY {label}")).into_bytes(),
+                "unknown label",
+            ),
+        ]
+    };
+    let crl = include_str!("../../../tests/key_formats/version-1.crl");
+    for (first, label) in [(OTHER, "CERTIFICATE"), (crl, "X509 CRL")] {
+        let read = |bytes: &[u8]| {
+            let path = Path::new("file");
+            let count = match label {
+                "X509 CRL" => crls(path, bytes).map(|found| found.len()),
+                _ => certificates(Input::Ca, path, bytes).map(|found| found.len()),
+            };
+            count.map_err(|error| error.to_string())
+        };
+        for (part, expected) in parts(first, label) {
+            for bytes in [
+                [first.as_bytes(), &part].concat(),
+                [&part, first.as_bytes()].concat(),
+            ] {
+                let found = read(&bytes);
+                let error = found.as_ref().err().map_or("", String::as_str);
+                // A file that begins like another form is named after that.
+                let is_error =
+                    error.contains(expected) || part.len() > 1 && bytes.starts_with(&part);
+                assert!(is_error && found.is_err(), "{label}, {expected}: {found:?}");
+            }
+        }
+        for text in [
+            "\0\0\0\n",
+            "\u{1a}",
+            "====================================================\n",
+            "Mozilla's Root\n=====\n",
+        ] {
+            assert_eq!(
+                read(format!("{text}\n{first}\n{text}").as_bytes()),
+                Ok(1),
+                "{text:?}"
+            );
+        }
+    }
+}
