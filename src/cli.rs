@@ -6,11 +6,19 @@ pub mod source;
 pub mod store;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use source::SourceFlags;
+
+use crate::terminal;
+
+/// Below so many columns, help puts descriptions below the options and not beside them.
+const NARROW: usize = 80;
+/// Longer lines are hard to read.
+const WIDEST: usize = 100;
 
 /// An mTLS forward proxy daemon: plain HTTP in, the right client certificate out.
 ///
@@ -18,7 +26,7 @@ use source::SourceFlags;
 /// forwards each request over TLS to an https origin, presenting the certificate of the binding
 /// that the request belongs to.
 #[derive(Debug, Parser)]
-#[command(name = "mtlsd", version, max_term_width = 100)]
+#[command(name = "mtlsd", version, max_term_width = WIDEST)]
 pub struct Cli {
     /// What to do; nothing: say what to do first.
     #[command(subcommand)]
@@ -33,6 +41,12 @@ impl Cli {
     /// Returns the usage error, or the help that was asked for.
     pub fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut command = Self::command();
+        if let Some(width) = terminal::width(&io::stdout()) {
+            // Beside the longest option little is left of a narrow terminal.
+            command = command
+                .term_width(width.min(WIDEST))
+                .next_line_help(width < NARROW);
+        }
         let matches = command.try_get_matches_from_mut(arguments)?;
         let mut cli =
             Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
@@ -90,7 +104,7 @@ pub enum Command {
 Examples:
   mtlsd run                                  the file ./mtlsd.toml or /etc/mtlsd/mtlsd.toml
   mtlsd run --to https://api.example --cert client.crt --key client.key
-                                             no file: curl http://localhost:8080/
+                                             no file: curl localhost:8080
   mtlsd run --wrangler wrangler.toml         the bindings of a Workers project, each on a port of its own
 
 Signals: SIGTERM and SIGINT finish what has begun and end, a second one ends at once; SIGHUP looks

@@ -127,7 +127,12 @@ fn has_long_number(message: &str) -> bool {
     let digits = |run: &str| run.bytes().filter(u8::is_ascii_hexdigit).count();
     // Words may have such letters alone, too.
     let numbers = |run: &str| run.bytes().filter(u8::is_ascii_digit).count();
-    runs.any(|run| digits(run) > SHA256_DIGITS && numbers(run) > SHA256_DIGITS / 4)
+    let mut words =
+        message.split(|character: char| !character.is_ascii_hexdigit() && character != '/');
+    // Not in a path: directories of containers have such names.
+    let is_scalar = |word: &str| word.len() >= SHA256_DIGITS && !word.contains('/');
+    words.any(|word| is_scalar(word) && numbers(word) > SHA256_DIGITS / 4)
+        || runs.any(|run| digits(run) > SHA256_DIGITS && numbers(run) > SHA256_DIGITS / 4)
 }
 
 /// Whether there is a PEM block in `text`, in whatever shape.
@@ -323,14 +328,18 @@ mod tests {
             pairs.join(" "),
             pairs.join(":\n    "),
             "7".repeat(77),
+            hex[20..84].to_owned(),
         ] {
             for message in [
                 format!("expected true or false, found \"{secret}\""),
-                format!("cannot read /etc/mtlsd/{secret}: file not found"),
+                format!("cannot read {secret}: file not found"),
                 format!("{{\"d\": \"{secret}\"}}"),
             ] {
                 assert!(is_in(&message), "{message}");
             }
+            // A directory may have the name of a SHA-256.
+            let path = format!("cannot read /etc/mtlsd/{secret}: file not found");
+            assert_eq!(is_in(&path), secret.len() != 64, "{path}");
             assert_eq!(shown(&secret), HIDDEN);
         }
         for message in [
