@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use crate::access::{self, Use};
 use crate::cli::store::{
     Cert, CertReplace, CertUpload, Delete, List, MtlsCertificate, Replace, Show, StoreFlag, Target,
     Upload, UploadAuthority,
@@ -99,7 +100,10 @@ fn conclude(result: Result<(), CommandError>) -> Exit {
         CommandError::Used { .. } => Some(
             "take it out of the configuration first; to renew a certificate use `replace`, which keeps its id".to_owned(),
         ),
-        CommandError::Unreadable { .. } | CommandError::Ask(_) | CommandError::Incomplete => None,
+        CommandError::Unreadable { path, source } => {
+            access::help(path, Use::Read, source).filter(|help| !secret::is_in(help))
+        }
+        CommandError::Ask(_) | CommandError::Incomplete => None,
     };
     eprintln!("mtlsd: {}", chain(&error));
     if let Some(help) = help {

@@ -36,10 +36,15 @@ impl UsageError {
         }
     }
 
-    /// `what` has a value that is not shown.
-    fn hidden(what: &str) -> Self {
+    /// `what` has a `value` that is not shown.
+    fn hidden(what: &str, value: &str) -> Self {
+        let content = match value.contains('\n') && !secret::has_key(value) && !secret::is_in(value)
+        {
+            true => "line breaks",
+            false => "a key or a certificate",
+        };
         Self::new(
-            format!("{what} contains a key, a certificate or line breaks, and is not shown"),
+            format!("{what} contains {content}, and is not shown"),
             "options take the path of a file, not its content",
         )
     }
@@ -62,17 +67,18 @@ impl UsageError {
                 let option = word.split_once('=').map(|(option, _)| option);
                 let option = option.filter(|option| option.starts_with("--") && option.len() < 30);
                 let option = option.filter(|option| !secret::is_key_or_lines(option));
-                return Some(Self::hidden(option.unwrap_or("an argument")));
+                return Some(Self::hidden(option.unwrap_or("an argument"), &word));
             }
             is_value = sends == Some(true);
         }
         let mut variables = variables.into_iter();
-        let (name, _) = variables.find(|(name, value)| {
+        let (name, value) = variables.find(|(name, value)| {
             name.to_string_lossy().starts_with("MTLSD_")
                 && secret::is_key_or_lines(&value.to_string_lossy())
         })?;
         let name = name.to_string_lossy();
-        Some(Self::hidden(&format!("{name} (environment)")))
+        let what = format!("{name} (environment)");
+        Some(Self::hidden(&what, &value.to_string_lossy()))
     }
 
     /// What is printed, with [`terminal::eprint_styled`].
@@ -102,7 +108,7 @@ impl From<&clap::Error> for UsageError {
     fn from(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         if secret::has_key(&text) || secret::is_in(&text) {
-            return Self::hidden("an argument");
+            return Self::hidden("an argument", &text);
         }
         let mut message = Vec::new();
         let mut help = Vec::new();
