@@ -132,7 +132,8 @@ fn has_long_number(message: &str) -> bool {
     // Not in a path: directories of containers have such names.
     let is_scalar = |word: &str| word.len() >= SHA256_DIGITS && !word.contains('/');
     words.any(|word| is_scalar(word) && numbers(word) > SHA256_DIGITS / 4)
-        || runs.any(|run| digits(run) > SHA256_DIGITS && numbers(run) > SHA256_DIGITS / 4)
+        // Letters of the words around it may belong to the run.
+        || runs.any(|run| digits(run) > SHA256_DIGITS + 8 && numbers(run) > SHA256_DIGITS / 4)
 }
 
 /// Whether there is a PEM block in `text`, in whatever shape.
