@@ -301,7 +301,7 @@ pub struct Named {
 /// What the configuration of `given` is called.
 pub fn named(given: &Given) -> Named {
     let path = given.files().next();
-    let path = path.map(|path| secret::shown_path(path));
+    let path = path.map(secret::shown_path);
     Named {
         shown: path.clone().unwrap_or_else(|| "command line".to_owned()),
         path,
