@@ -304,10 +304,12 @@ impl Facts {
         }
         let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
         let room = MOST_KEPT.saturating_sub(head.len());
+        // The empty line may have begun in what was read before.
+        let from = head.len().saturating_sub(3);
         head.extend_from_slice(&read[..read.len().min(room)]);
         let is_interim = head.starts_with(b"HTTP/1.1 1");
-        let is_whole = memchr::memmem::find(&head, b"\r\n\r\n").is_some();
-        if head.len() >= MOST_KEPT || (is_whole && !is_interim) {
+        let is_whole = !is_interim && has_empty_line(&head[from..]);
+        if head.len() >= MOST_KEPT || is_whole {
             self.keeps_head.store(false, Relaxed);
         }
     }
@@ -316,6 +318,12 @@ impl Facts {
     pub fn fail(&self, failure: Failure) {
         let _ = self.failure.set(failure);
     }
+}
+
+/// Whether a head ends in `bytes`. Most are small, where preparing a search for all four bytes at once
+/// costs more than looking at each line.
+fn has_empty_line(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|at| bytes[..at].ends_with(b"\r\n\r"))
 }
 
 /// Bytes of a head that are kept.
