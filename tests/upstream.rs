@@ -237,14 +237,15 @@ fn a_busy_origin_leaves_its_siblings_their_turn() {
                 _ => Ok(()),
             });
             for _ in 0..3 {
-                let began = Instant::now();
+                let (began, before) = (Instant::now(), served.load(Relaxed));
                 let status = ask_origin(http2, address, sibling.port());
-                // Those before it take a tenth of a second each.
-                let waited = began.elapsed();
+                // Those before it take a tenth of a second each. A loaded machine takes longer over
+                // them, but no more of them are served meanwhile.
+                let (waited, overtaking) = (began.elapsed(), served.load(Relaxed) - before);
                 assert_eq!(status, 200, "{version}, {connections}: {waited:?}");
                 assert!(
-                    waited < Duration::from_secs(2),
-                    "{version}, {connections}: {waited:?}"
+                    waited < Duration::from_secs(2) || overtaking <= 12,
+                    "{version}, {connections}: {waited:?}, {overtaking}"
                 );
             }
         });
