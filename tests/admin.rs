@@ -183,7 +183,7 @@ fn a_rotation_and_a_rejected_one_are_seen() {
     assert_eq!(world.ask("/readyz/b").status, 503);
     assert_eq!(world.ask("/readyz/nobody").status, 404);
     let page = world.ask("/").body;
-    assert!(page.contains("Newer files are rejected"), "{page}");
+    assert!(page.contains("Newer files have been rejected"), "{page}");
 }
 
 #[test]

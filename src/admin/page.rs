@@ -139,7 +139,7 @@ fn content(status: &Status, view: &View) -> Markup {
         (summary(status))
         @if let Some(rejected) = &status.config.rejected {
             div .banner role="alert" {
-                strong { "The configuration on disk is rejected since " (moment(rejected.since, status.at)) "." }
+                strong { "The configuration on disk has been rejected for " (span(status.at - rejected.since)) "." }
                 pre { (rejected.reason) }
                 @if let Some(help) = &rejected.help { p { (help) } }
             }
@@ -182,7 +182,7 @@ fn summary(status: &Status) -> Markup {
             @if !status.config.files.is_empty() {
                 " · configuration " code { (status.config.files.join(", ")) }
                 @if let Some(since) = status.config.used_since {
-                    " in use since " (moment(since, status.at))
+                    " in use for " (span(status.at - since))
                 }
             }
         }
@@ -205,14 +205,14 @@ fn card(binding: &Binding, now: f64) -> Markup {
             }
             @if let Some(rejected) = &binding.certificate.rejected {
                 div .banner role="alert" {
-                    strong { "Newer files are rejected since " (moment(rejected.since, now)) ": " }
+                    strong { "Newer files have been rejected for " (span(now - rejected.since)) ": " }
                     (rejected.reason)
                     @if let Some(help) = &rejected.help { p { (help) } }
                     p { "In use: serial " code { (binding.certificate.serial) } "." }
                 }
             }
-            @if !binding.problems.is_empty() {
-                ul .problems { @for problem in &binding.problems { li { (problem) } } }
+            @if other_problems(binding).next().is_some() {
+                ul .problems { @for problem in other_problems(binding) { li { (problem) } } }
             }
             (lifetime(&binding.certificate, now))
             (traffic(binding))
@@ -220,6 +220,13 @@ fn card(binding: &Binding, now: f64) -> Markup {
             (details(binding, now))
         }
     }
+}
+
+/// What is wrong, but for what the banner says.
+fn other_problems(binding: &Binding) -> impl Iterator<Item = &String> {
+    let rejected = binding.certificate.rejected.as_ref();
+    let problems = binding.problems.iter();
+    problems.filter(move |problem| !rejected.is_some_and(|one| problem.ends_with(&one.reason)))
 }
 
 /// The certificate's lifetime as a bar, with the marks of renewal.

@@ -103,6 +103,9 @@ async function live(browser, world) {
   report("a subject is text", (await page.evaluate(() => window.pwned)) === undefined ? "" : "its script ran");
   await page.locator("#details-payments summary").click();
   for (let count = 0; count < 30; count += 1) await get(world.listen, "/");
+  const rate = () => page.locator(".figures dd").first().textContent();
+  const counted = await until(async () => (await rate()) !== "0", 12);
+  report("requests are counted", counted ? "" : "there are none");
   await page.screenshot({ path: path.join(shots, "page.png") });
 
   issue("two", "/CN=client-2", "4098", "client.pem");
