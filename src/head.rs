@@ -158,7 +158,8 @@ pub fn target(uri: &Uri, base_path: &str) -> Uri {
     let base_path = if text == "*" { "" } else { base_path };
     // `Uri::path` of what has no scheme is empty where nothing was written before `?` or `#`.
     let is_whole = text.starts_with('/') || text == "*";
-    let is_written = !Uri::from(path.clone()).path().is_empty();
+    // `as_str` turns an empty path into `/`; all others are as they were written.
+    let is_written = text != "/" || !Uri::from(path.clone()).path().is_empty();
     if base_path.is_empty() && is_whole && is_written {
         // Shares the bytes that were received.
         return Uri::from(path.clone());
