@@ -234,7 +234,8 @@ fn characters_that_people_type_are_forwarded_encoded() {
         ("/db/_view?key=\"a\"", "/db/_view?key=%22a%22"),
         ("/query?q=up<1", "/query?q=up%3C1"),
         ("/a`b<c>", "/a%60b%3Cc%3E"),
-        ("/{a}|\\^?{b}|`", "/{a}|\\^?{b}|`"),
+        ("/a\"b?`", "/a%22b?%60"),
+        ("/{a}|\\^?{b}|", "/{a}|\\^?{b}|"),
     ] {
         assert_eq!(crate::support::get(daemon.address("b"), sent).body, arrived);
     }
