@@ -248,20 +248,6 @@ fn no_line_shows_the_inside_of_the_program() {
             assert_eq!(line["listener"], address.to_string(), "{line}");
         }
     }
-    // No room for another client.
-    wait_for("a full house", || {
-        // An idle one would make room for another.
-        let crowd = (0..24).map(|_| {
-            let mut client = Client::connect(own);
-            let _ = client.stream().write_all(b"GET / HT");
-            client
-        });
-        let _crowd: Vec<_> = crowd.collect();
-        match rejected(&daemon) {
-            0 => Err(daemon.log()),
-            _ => Ok(()),
-        }
-    });
     // Changes that keep the sockets.
     let changed = config.replace("ca = ", "max_requests_in_flight = 99\nca = ");
     fs::write(daemon.path("mtlsd.toml"), changed).unwrap();
@@ -294,13 +280,4 @@ fn no_line_shows_the_inside_of_the_program() {
             );
         }
     }
-}
-
-/// How many clients were told that there is no room.
-fn rejected(daemon: &Daemon) -> usize {
-    let lines = daemon.log().into_iter();
-    let lines = lines.filter(|line| line.contains("client connection rejected"));
-    lines
-        .filter(|line| line.contains("\"peer\":\"127.0.0.1:"))
-        .count()
 }
