@@ -39,7 +39,8 @@ impl Pool {
         let mut permit = pin!(slots.take());
         let mut give_up = pin!(sleep_until(deadline));
         let mut ask_again = pin!(sleep(Duration::ZERO));
-        let pause = (self.settings.timeouts.connect / 8).max(Duration::from_millis(10));
+        let pause = self.settings.timeouts.connect / 8;
+        let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         poll_fn(|cx| {
             if let Poll::Ready(permit) = permit.as_mut().poll(cx) {
                 return Poll::Ready(Ok(Acquired::Permit(permit, None)));
@@ -93,6 +94,11 @@ impl Pool {
         }
     }
 }
+
+/// A request that waits asks for a connection this often. Each that is ahead of it may hold one for as
+/// long, so that a sibling's turn comes within a few of these.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A request's place among those that wait for a connection to one origin; given up when dropped.
 struct Waiter {
