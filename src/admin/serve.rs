@@ -253,7 +253,7 @@ impl State {
                 let report = Arc::new(state.sources.report(&mut workers).await);
                 state.workers.replace(workers);
                 for waiting in state.waiting.take() {
-                    // Whoever asked may have gone.
+                    // The receiver may be gone.
                     let _ = waiting.send(Arc::clone(&report));
                 }
             });

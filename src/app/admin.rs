@@ -115,7 +115,7 @@ fn reload_everything(
     let _ = reload.send(Signal::Everything(done));
     tokio::task::spawn_blocking(move || {
         if let Ok(summary) = finished.recv() {
-            // Whoever asked may have gone.
+            // The receiver may be gone.
             let _ = answer.send(outcome(&summary, &before, &board.read()));
         }
     });
